@@ -1,0 +1,1 @@
+"""Models, versions, channels and lineage: records and the verbs on them."""

@@ -1,0 +1,1 @@
+"""Turns code, data, environments and artifacts into components."""

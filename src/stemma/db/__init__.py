@@ -1,0 +1,1 @@
+"""Rows: SQL engine, tables and migrations."""

@@ -1,0 +1,1 @@
+"""Meaning: pure values and decisions; no I/O, no clock, no framework."""

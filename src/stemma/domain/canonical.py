@@ -1,0 +1,141 @@
+"""Canonical JSON: the one function from a value to the bytes that get hashed.
+
+Invariants (normative text: ``docs/formats/manifest.md``):
+    * UTF-8, keys sorted by code point, no white space, no escapes beyond JSON's own.
+    * Only objects, arrays, strings, booleans and integers; a field that is ``None``
+      is left out; floats are refused, so a number never depends on a printer.
+    * ``decode(encode(value)) == value``, and ``encode`` of equal values gives equal bytes.
+
+This module does not hash; see ``stemma.store.hashing``.
+
+Example:
+    >>> encode({"b": 1, "a": "x"})
+    b'{"a":"x","b":1}'
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TypeVar
+
+import msgspec
+
+from stemma.domain.digest import Digest
+from stemma.domain.errors import InvalidInputError
+
+Plain = dict[str, "Plain"] | list["Plain"] | str | bool | int
+T = TypeVar("T")
+
+
+def _encode_hook(value: object) -> object:
+    if isinstance(value, Digest):
+        return str(value)
+    raise NotImplementedError(type(value).__name__)
+
+
+def _decode_hook(kind: type, value: object) -> object:
+    if kind is Digest and isinstance(value, str):
+        try:
+            return Digest.parse(value)
+        except InvalidInputError as error:
+            raise ValueError(error.message) from error
+    raise NotImplementedError(kind.__name__)
+
+
+def timestamp(moment: datetime) -> str:
+    """Write an aware moment as UTC with microseconds, ``2026-05-03T12:00:00.000000Z``.
+
+    Raises:
+        InvalidInputError: If ``moment`` has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise InvalidInputError(f"a moment without a time zone: {moment.isoformat()}")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _plain(value: object, where: str) -> Plain:
+    match value:
+        case bool() | int() | str():
+            return value
+        case dict():
+            return {
+                str(key): _plain(item, f"{where}.{key}")
+                for key, item in sorted(value.items())
+                if item is not None
+            }
+        case list() | tuple():
+            return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        case _:
+            raise InvalidInputError(
+                f"{where or 'value'}: {type(value).__name__} has no canonical form",
+                code="not-canonical",
+                hint="use strings and integers; floats live in their component's own blob",
+            )
+
+
+def _isoformat(value: object) -> object:
+    """Replace datetimes and enums inside builtins by their canonical text."""
+    match value:
+        case datetime():
+            return timestamp(value)
+        case Enum():
+            return value.value
+        case dict():
+            return {key: _isoformat(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_isoformat(item) for item in value]
+        case _:
+            return value
+
+
+def to_plain(value: object) -> Plain:
+    """Reduce a dataclass, Struct or builtin to canonical objects, arrays, strings and integers.
+
+    Raises:
+        InvalidInputError: If it contains a float or any other type without canonical form.
+    """
+    builtins = msgspec.to_builtins(
+        value, enc_hook=_encode_hook, builtin_types=(datetime,), str_keys=True
+    )
+    return _plain(_isoformat(builtins), "")
+
+
+def encode(value: object) -> bytes:
+    """Return the canonical bytes of ``value``.
+
+    Raises:
+        InvalidInputError: If it contains a float or any other type without canonical form.
+    """
+    return json.dumps(
+        to_plain(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True
+    ).encode("utf-8")
+
+
+def decode(data: bytes, kind: type[T], *, what: str = "record") -> T:
+    """Read canonical bytes as ``kind``.
+
+    Raises:
+        InvalidInputError: If they are not JSON, or not of that shape.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind, dec_hook=_decode_hook)
+    except msgspec.DecodeError as error:
+        raise InvalidInputError(
+            f"not a {what}: {error}", code=f"bad-{what.replace(' ', '-')}"
+        ) from error
+
+
+def from_plain(value: object, kind: type[T], *, what: str = "record") -> T:
+    """Read builtins (parsed YAML or JSON) as ``kind``.
+
+    Raises:
+        InvalidInputError: If they are not of that shape.
+    """
+    try:
+        return msgspec.convert(value, kind, dec_hook=_decode_hook)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(
+            f"not a {what}: {error}", code=f"bad-{what.replace(' ', '-')}"
+        ) from error

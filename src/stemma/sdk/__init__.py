@@ -1,0 +1,1 @@
+"""What ``import stemma`` offers to training code."""

@@ -1,0 +1,1 @@
+"""One adapter per model library: reads the object, never patches the library."""

@@ -1,0 +1,1 @@
+"""Bytes: chunks, files, trees and records, named by digest and verified at every read."""

@@ -1,0 +1,1 @@
+"""Where bytes rest: one ``BlobBackend`` Protocol, several implementations."""
