@@ -1,0 +1,88 @@
+"""Names of models and channels: what is allowed, so that a name is safe in a path and a URL.
+
+Invariants:
+    * A valid name is lower-case ASCII, so no two names collide by case or Unicode form.
+    * A valid name is one path segment on every platform: no separator, no leading dot,
+      no name that Windows keeps for devices.
+    * A channel name never reads as a version, a range, a run or a digest.
+
+Example:
+    >>> check_model_name("digits")
+    'digits'
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from stemma.domain.errors import InvalidInputError
+
+NAME_LENGTH_LIMIT: Final = 64
+"""Longest model or channel name."""
+
+_MODEL: Final = re.compile(r"[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*")
+_CHANNEL: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+_RUN: Final = re.compile(r"r-[0-9a-f]*")
+_DEVICES: Final = frozenset(
+    {"con", "prn", "aux", "nul"} | {f"{word}{n}" for word in ("com", "lpt") for n in range(1, 10)}
+)
+_RESERVED_CHANNELS: Final = frozenset({"latest", "newest", "auto", "all", "none", "head"})
+
+
+def check_model_name(name: str, *, reserved: tuple[str, ...] = ()) -> str:
+    """Return ``name`` when a model may be called that.
+
+    Args:
+        name: The name.
+        reserved: Further words that the project keeps.
+
+    Raises:
+        InvalidInputError: If it may not.
+    """
+    _check(name, _MODEL, "model", frozenset(reserved))
+    return name
+
+
+def check_channel_name(name: str) -> str:
+    """Return ``name`` when a channel may be called that.
+
+    Raises:
+        InvalidInputError: If it may not.
+    """
+    if _RUN.fullmatch(name):
+        raise InvalidInputError(
+            f"channel name {name!r} reads like a run", code="bad-name", hint="call it e.g. stable"
+        )
+    _check(name, _CHANNEL, "channel", _RESERVED_CHANNELS)
+    return name
+
+
+def _check(name: str, pattern: re.Pattern[str], what: str, reserved: frozenset[str]) -> None:
+    if len(name) > NAME_LENGTH_LIMIT:
+        raise InvalidInputError(
+            f"{what} name {name[:20]!r}… has {len(name)} characters, "
+            f"{NAME_LENGTH_LIMIT} are allowed",
+            code="bad-name",
+            hint="take a shorter name",
+        )
+    if not pattern.fullmatch(name):
+        marks = "-" if what == "channel" else "- . _"
+        raise InvalidInputError(
+            f"{what} name {name!r} is not allowed: lower-case letters a-z, digits and single "
+            f"{marks} between them, a letter first",
+            code="bad-name",
+            hint=_proposal(name, pattern),
+        )
+    if name in reserved or name.split(".")[0] in _DEVICES:
+        raise InvalidInputError(
+            f"{what} name {name!r} is reserved",
+            code="reserved-name",
+            hint="take another name",
+        )
+
+
+def _proposal(name: str, pattern: re.Pattern[str]) -> str:
+    """Propose the nearest allowed name."""
+    candidate = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return f"{candidate} would do" if pattern.fullmatch(candidate) else "digits would do"
