@@ -1,0 +1,121 @@
+"""What an adapter hands over: captured models, datasets and predictions as plain values.
+
+Adapters (``stemma.sdk.adapters`` for live objects, ``stemma.catalog.capture`` for files)
+make these values; ``stemma.catalog.recording`` stores them and builds the manifest.
+Nothing here imports an ML library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemma.domain.component import DatasetRole, Signature, ValueSpec
+from stemma.domain.facts import Structure
+from stemma.domain.manifest import Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedModel:
+    """A model as an adapter read it.
+
+    Attributes:
+        files: Relative POSIX path -> file on disk, everything deployment needs.
+        loader: Adapter that can load it: ``sklearn``, ``torch``, ``onnx`` or ``file``.
+        family: e.g. ``sklearn.linear_model.LogisticRegression``.
+        summary: One readable line.
+        parameter_count: Number of learned values.
+        structure: Layers and tensors.
+        signature: Inputs, outputs, methods.
+        labels: Class labels in index order.
+        tokens: Token list in index order.
+        special_tokens: ``name=text``, sorted.
+        tensors: blake3 hex of canonical bytes by tensor name.
+        configuration: What else decides behaviour (JSON values); part of the identity.
+        passed: Hyperparameters that were passed (JSON values, floats allowed).
+        defaulted: Hyperparameters that took their default.
+        defining_source: Source text by qualified name of the user's own classes that make the model.
+        defining_modules: Files of the user's own modules that define the model.
+        is_pickle: The files contain a pickle.
+    """
+
+    files: Mapping[str, Path]
+    loader: str
+    family: str
+    summary: str
+    parameter_count: int = 0
+    structure: Structure = Structure()
+    signature: Signature = Signature()
+    labels: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...] = ()
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    configuration: Mapping[str, object] = field(default_factory=dict)
+    passed: Mapping[str, object] = field(default_factory=dict)
+    defaulted: Mapping[str, object] = field(default_factory=dict)
+    defining_source: Mapping[str, str] = field(default_factory=dict)
+    defining_modules: tuple[Path, ...] = ()
+    is_pickle: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedDataset:
+    """A dataset as an adapter read it.
+
+    Attributes:
+        name: Its name.
+        role: What it was used for.
+        files: Relative POSIX path -> file on disk.
+        format: ``npz``, ``csv``, ``parquet``, ``folder``, …
+        canonical_digest: blake3 hex of its canonical content (not of its container).
+        row_count: Rows, or -1.
+        columns: Schema.
+        statistics: JSON values per column name (floats allowed).
+        row_digests: (n, 16) uint8, first 16 bytes of blake3 of each row's *inputs* (labels left
+            out); ``None`` when rows have no meaning.
+        preprocessing: Steps in order.
+        source: Where it came from, as the user named it.
+    """
+
+    name: str
+    role: DatasetRole
+    files: Mapping[str, Path]
+    format: str
+    canonical_digest: str
+    row_count: int = -1
+    columns: tuple[ValueSpec, ...] = ()
+    statistics: Mapping[str, object] = field(default_factory=dict)
+    row_digests: NDArray[np.uint8] | None = None
+    preprocessing: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedPredictions:
+    """Predictions on a golden set.
+
+    Attributes:
+        dataset: Name of the dataset of role test.
+        row_digests: (n, 16) uint8, as in ``CapturedDataset``.
+        predictions: (n,) answers: integers, floats or fixed-width strings; never objects.
+        labels: (n,) right answers of the same kind, or ``None``.
+        scores: (n, k) scores, or ``None``.
+        slices: (n,) slice names, or ``None`` (then classes are the slices).
+        task: ``classification``, ``regression`` or ``other``.
+        metric: Name of the metric that behaviour is judged by.
+        metrics: Metrics measured on it, per class too (``recall`` with slice ``class=8``).
+    """
+
+    dataset: str
+    row_digests: NDArray[np.uint8]
+    predictions: NDArray[np.generic]
+    labels: NDArray[np.generic] | None = None
+    scores: NDArray[np.floating] | None = None
+    slices: NDArray[np.str_] | None = None
+    task: str = "classification"
+    metric: str = "accuracy"
+    metrics: tuple[Metric, ...] = ()

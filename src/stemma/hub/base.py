@@ -1,0 +1,378 @@
+"""The verbs that the command line and the SDK hold: one interface, local or remote.
+
+``hub.local`` composes the services in this process; a remote hub will speak HTTP.
+Every verb raises errors of ``stemma.domain.errors`` only.
+
+Invariants:
+    * What a verb returned as done survives ``kill -9`` and a power cut.
+    * A verb that is refused changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from stemma.domain.digest import Digest
+from stemma.domain.facts import VersionFacts
+from stemma.domain.manifest import Manifest, Metric
+from stemma.domain.policy import ModelPolicy
+from stemma.domain.release import ChannelMove, GateResult, Release
+from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart
+from stemma.domain.verdict import Level, Verdict
+from stemma.store.gc import GcReport
+from stemma.store.objects import ObjectStore
+
+
+class ReleaseStatus(Enum):
+    """How a release ended."""
+
+    RELEASED = "released"
+    WOULD_RELEASE = "would-release"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest:
+    """What ``release`` is asked for.
+
+    Attributes:
+        model: Name of the model.
+        run: Run to release (id or prefix); empty: the newest finished run of the model.
+        bump: ``None`` takes the computed level; a person may raise it, lowering needs a reason.
+        override_reason: Why another level than the computed one.
+        is_prerelease: Release as ``X.Y.Z-pre.N``, gates notwithstanding.
+        is_dry_run: Decide and explain, change nothing.
+        message: The releaser's message.
+        channel: Channel to move to the new release; empty: none.
+        released_by: User name.
+    """
+
+    model: str
+    run: str = ""
+    bump: Level | None = None
+    override_reason: str = ""
+    is_prerelease: bool = False
+    is_dry_run: bool = False
+    message: str = ""
+    channel: str = ""
+    released_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseOutcome:
+    """What ``release`` decided.
+
+    Attributes:
+        status: How it ended.
+        model: Name of the model.
+        version: Number released, that would be released, or that already is this; empty if refused
+            before a number was computed.
+        previous: Number it was compared with; empty for a first version.
+        run: The run that was (or would be) released.
+        manifest: sha256 of its manifest.
+        verdict: Why this level; ``None`` for a first version.
+        gates: Every gate's answer.
+        release: The record, when released.
+    """
+
+    status: ReleaseStatus
+    model: str
+    version: str
+    previous: str
+    run: RunId
+    manifest: Digest
+    verdict: Verdict | None
+    gates: tuple[GateResult, ...]
+    release: Release | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionView:
+    """What a ref names.
+
+    Attributes:
+        model: Name of the model.
+        version: SemVer text; empty when the ref names an unreleased run.
+        digest: sha256 of the manifest.
+        manifest: The manifest, verified.
+        release: The release record; ``None`` when unreleased.
+        channels: Channels that point here now.
+    """
+
+    model: str
+    version: str
+    digest: Digest
+    manifest: Manifest
+    release: Release | None = None
+    channels: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """``digits@1.1.0``, or ``digits@r-7f3c…`` when unreleased."""
+        return f"{self.model}@{self.version or self.manifest.provenance.run}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRow:
+    """One line of ``log``.
+
+    Attributes:
+        version: SemVer text.
+        level: Level applied.
+        why: The verdict in one sentence; ``first version`` for the first.
+        metric: The asked metric on it; ``None`` when not measured.
+        channels: Channels that point here now.
+        released_at: When.
+        released_by: Who.
+        message: The releaser's message.
+        digest: sha256 of the manifest.
+        size_bytes: Size of the artifact's files.
+    """
+
+    version: str
+    level: Level
+    why: str
+    metric: Metric | None
+    channels: tuple[str, ...]
+    released_at: datetime
+    released_by: str
+    message: str
+    digest: Digest
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """One model.
+
+    Attributes:
+        name: Its name.
+        release_count: Releases so far.
+        newest: Newest release (SemVer text); empty when there is none.
+        channels: Where each channel points, ``{"stable": "1.0.0"}``.
+        newest_run: Newest run; ``None`` when there is none.
+    """
+
+    name: str
+    release_count: int
+    newest: str
+    channels: dict[str, str]
+    newest_run: RunRecord | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentDiff:
+    """One line of ``diff``.
+
+    Attributes:
+        component: ``architecture``, ``datasets``, ``pipeline``, ``hyperparameters``,
+            ``artifact``, ``environment``, ``metrics``, ``metadata``.
+        is_same: Nothing changed.
+        summary: One line with figures.
+        details: Further lines.
+    """
+
+    component: str
+    is_same: bool
+    summary: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDiff:
+    """Two versions, component by component.
+
+    Attributes:
+        before: Label of A.
+        after: Label of B.
+        components: In display order.
+        patch: Unified diff of pipeline and architecture source; empty when equal.
+    """
+
+    before: str
+    after: str
+    components: tuple[ComponentDiff, ...]
+    patch: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """Whether a version may ship.
+
+    Attributes:
+        label: What was checked.
+        results: Gates, metadata, environment, compatibility with what ``stable`` holds.
+        verdict: Comparison with the last release; ``None`` when there is none.
+    """
+
+    label: str
+    results: tuple[GateResult, ...]
+    verdict: Verdict | None = None
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether every result passed."""
+        return all(result.has_passed for result in self.results)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing ``doctor`` found.
+
+    Attributes:
+        kind: Stable machine name, e.g. ``flipped-object``, ``row-differs-from-record``.
+        where: Object key, table and row, or path.
+        detail: What is wrong.
+        fix: Command that helps.
+        is_harmless: Nothing is lost or wrong, only worth knowing.
+    """
+
+    kind: str
+    where: str
+    detail: str
+    fix: str = ""
+    is_harmless: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    """What ``doctor`` found.
+
+    Attributes:
+        findings: Problems, worst first.
+        checked: How many of each kind were checked, e.g. ``{"objects": 120, "rows": 34}``.
+    """
+
+    findings: tuple[Finding, ...]
+    checked: dict[str, int]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing but harmless findings came up."""
+        return all(finding.is_harmless for finding in self.findings)
+
+
+class Hub(Protocol):
+    """Every verb on models, versions, runs and storage."""
+
+    @property
+    def objects(self) -> ObjectStore:
+        """The content store."""
+        ...
+
+    def close(self) -> None:
+        """Finish pending writes and let go of files and connections."""
+        ...
+
+    # runs -----------------------------------------------------------------------------------
+
+    def start_run(self, start: RunStart) -> RunId:
+        """Open a run."""
+        ...
+
+    def log_points(self, run: RunId, points: Sequence[MetricPoint]) -> None:
+        """Append points of learning curves."""
+        ...
+
+    def finish_run(self, run: RunId, manifest: Manifest) -> RunRecord:
+        """Store the candidate manifest and close the run as finished."""
+        ...
+
+    def fail_run(
+        self, run: RunId, failure: str, *, traceback: str = "", is_interrupted: bool = False
+    ) -> RunRecord:
+        """Close the run as failed or interrupted; it can never be released."""
+        ...
+
+    def get_run(self, run: str) -> RunRecord:
+        """Return the run with that id or unique prefix."""
+        ...
+
+    def list_runs(
+        self, model: str = "", *, invocation: str = "", limit: int = 50
+    ) -> list[RunRecord]:
+        """Return runs, newest first."""
+        ...
+
+    def curve(self, run: RunId, name: str) -> list[MetricPoint]:
+        """Return the points of one learning curve in order of step."""
+        ...
+
+    # versions -------------------------------------------------------------------------------
+
+    def policy(self, model: str) -> ModelPolicy:
+        """Return the model's policy from ``stemma.toml``."""
+        ...
+
+    def list_models(self) -> list[ModelView]:
+        """Return every model, by name."""
+        ...
+
+    def resolve(self, ref: str) -> VersionView:
+        """Return what ``ref`` names.
+
+        Raises:
+            NotFoundError: If nothing has that name; the hint suggests near names.
+        """
+        ...
+
+    def facts(self, view: VersionView) -> VersionFacts:
+        """Load the tables a version is compared and shown by."""
+        ...
+
+    def release(self, request: ReleaseRequest) -> ReleaseOutcome:
+        """Decide the number, check the gates, and release."""
+        ...
+
+    def check(self, ref: str) -> CheckReport:
+        """Answer whether the version may ship, without changing anything."""
+        ...
+
+    def log(
+        self, model: str, *, metric: str = "", limit: int = 50, before: int = 0
+    ) -> list[LogRow]:
+        """Return releases, newest first; ``before`` is a sequence for keyset paging."""
+        ...
+
+    def diff(self, before: str, after: str) -> VersionDiff:
+        """Compare two versions component by component."""
+        ...
+
+    # channels -------------------------------------------------------------------------------
+
+    def move_channel(
+        self, model: str, channel: str, ref: str, *, reason: str = "", moved_by: str = ""
+    ) -> ChannelMove:
+        """Point a channel at a release; an empty ``ref`` removes the channel."""
+        ...
+
+    def channel_history(self, model: str, channel: str) -> list[ChannelMove]:
+        """Return every move of the channel, newest first."""
+        ...
+
+    def channel_at(self, model: str, channel: str, moment: datetime) -> ChannelMove | None:
+        """Return the move that was in force at ``moment``; ``None`` before the first."""
+        ...
+
+    # storage --------------------------------------------------------------------------------
+
+    def track(self, path: str, content: Digest) -> None:
+        """Keep a tracked file's or folder's tree from garbage collection."""
+        ...
+
+    def collect_garbage(self, *, is_dry_run: bool, grace_seconds: float) -> GcReport:
+        """Free what nothing reaches; says what would go and why."""
+        ...
+
+    def doctor(self) -> DoctorReport:
+        """Check objects, rows against records, and the database file."""
+        ...
+
+    def rebuild(self) -> dict[str, int]:
+        """Make the database again from the records; returns how many rows of each kind."""
+        ...
