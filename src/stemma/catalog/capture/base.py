@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stemma.domain.component import DatasetRole, Signature, ValueSpec
+from stemma.domain.component import DatasetRole, Package, Signature, ValueSpec
 from stemma.domain.facts import Structure
 from stemma.domain.manifest import Metric
 
@@ -119,3 +119,64 @@ class CapturedPredictions:
     task: str = "classification"
     metric: str = "accuracy"
     metrics: tuple[Metric, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitFacts:
+    """Where code stood in git.
+
+    Attributes:
+        remote: URL of ``origin`` without credentials; empty when there is none.
+        commit: Full commit id; empty before the first commit.
+        branch: Branch name; empty when detached.
+        is_dirty: Whether tracked files differ from the commit.
+        patch: Bytes of ``git diff --binary HEAD``; empty when clean or left out.
+    """
+
+    remote: str = ""
+    commit: str = ""
+    branch: str = ""
+    is_dirty: bool = False
+    patch: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedCode:
+    """The user's own source files that a run reached.
+
+    Attributes:
+        files: Relative POSIX path -> file on disk.
+        entry_point: Path of the entry script in ``files``; empty when unknown.
+        git: Where the code stood in git; ``None`` when it is not in git.
+        notes: What was left out and why, one line each, for people.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    entry_point: str = ""
+    git: GitFacts | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedEnvironment:
+    """What a run ran in, and what its model needs to run again.
+
+    Attributes:
+        lock_text: Requirements file with exact versions, and hashes when ``has_hashes``.
+        requirements: Direct dependencies with their ranges, sorted.
+        packages: Every locked package, sorted by name.
+        python: Full version of the interpreter.
+        platform: e.g. ``linux-x86_64``.
+        accelerator: e.g. ``cuda 12.4``; empty on CPU.
+        has_hashes: Whether the lock carries hashes of every package.
+        notes: Why hashes are missing, which packages are local, one line each, for people.
+    """
+
+    lock_text: str
+    requirements: tuple[str, ...]
+    packages: tuple[Package, ...]
+    python: str
+    platform: str
+    accelerator: str = ""
+    has_hashes: bool = False
+    notes: tuple[str, ...] = ()
