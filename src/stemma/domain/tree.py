@@ -55,7 +55,7 @@ class TreeEntry:
     path: str
     kind: EntryKind
     size_bytes: int
-    digest: Digest | None
+    digest: Digest | None = None
     target: str = ""
 
     def __post_init__(self) -> None:

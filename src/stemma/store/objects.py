@@ -1,96 +1,366 @@
 """``ObjectStore``: files, trees and records by digest, on any ``BlobBackend``.
 
 Invariants (normative text: ``docs/formats/store.md``):
-    * Nothing is delivered unverified.
-    * Write order: frames durable → index rows → recipes durable → alias rows.
+    * When a ``put`` returns, what it stored survives a power cut.
+    * Nothing is delivered unverified, and nothing is exported half.
+    * Files are named by blake3; where a file is asked for, its sha256 or md5 will do
+      when the index has that alias.
+    * A caller that writes holds ``stemma.store.locks.StoreLock`` shared until the record
+      that names the result is stored; this class takes no lock.
+
+It knows nothing of models, tensors or versions.
+
+Example:
+    >>> store = ObjectStore(MemoryBackend(), MemoryChunkIndex())
+    >>> store.read_bytes(store.put_bytes(b"weights").digest)
+    b'weights'
 """
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
-from stemma.domain.digest import Digest
-from stemma.domain.tree import Tree, TreeEntry
-from stemma.store.backends.base import BlobBackend
-from stemma.store.index import ChunkIndex
-from stemma.store.ingest import Progress, StoredFile, StoredTree
+from stemma.domain.digest import Algorithm, Digest
+from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
+from stemma.domain.tree import EntryKind, Tree, TreeEntry, encode_tree
+from stemma.store import export, frames, recipes, trees
+from stemma.store.backends.base import BlobBackend, BlobStat
+from stemma.store.hashing import hash_bytes
+from stemma.store.index import ChunkIndex, ChunkRow
+from stemma.store.ingest import Batch, Progress, StoredFile, StoredTree
+from stemma.store.reading import Reader
 
-__all__ = ["ObjectStore", "Progress", "StoredFile", "StoredTree"]
+__all__ = ["ObjectStore", "Progress", "RebuildReport", "StoredFile", "StoredTree"]
+
+RECORDS_PREFIX: Final = "records/"
+_KIND: Final = re.compile(r"[a-z][a-z-]*")
+_REBUILD_BATCH: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildReport:
+    """What rebuilding the index found.
+
+    Attributes:
+        frame_count: Frames that were indexed.
+        chunk_count: Chunks in them.
+        file_count: Files whose aliases were written.
+        skipped: Keys of frames and recipes that could not be read.
+    """
+
+    frame_count: int
+    chunk_count: int
+    file_count: int
+    skipped: tuple[str, ...]
+
+
+def record_key(kind: str, digest: Digest) -> str:
+    """Return the key of a record.
+
+    Raises:
+        InvalidInputError: If ``kind`` is not lower-case letters and hyphens, or the digest
+            not a sha256.
+    """
+    if not _KIND.fullmatch(kind) or digest.algorithm is not Algorithm.SHA256:
+        raise InvalidInputError(f"not a record: kind {kind!r}, {digest}", code="bad-record")
+    return f"{RECORDS_PREFIX}{kind}/{digest.hex[:2]}/{digest.hex[2:]}"
+
+
+def hex_of(key: str) -> str:
+    """Return the hexadecimal name in a key: its last two parts."""
+    return "".join(key.split("/")[-2:])
 
 
 @final
 class ObjectStore:
-    """Files, trees and records by digest."""
+    """Files, trees and records by digest.
+
+    Attributes:
+        backend: Where the bytes rest.
+        index: Where chunks and aliases are found.
+    """
 
     def __init__(self, backend: BlobBackend, index: ChunkIndex) -> None:
         """Stand on a backend and an index."""
         self.backend = backend
         self.index = index
+        self._reader = Reader(backend, index)
 
     def put_bytes(self, data: bytes) -> StoredFile:
         """Store bytes as a file."""
-        raise NotImplementedError
+        batch = Batch(self.backend, self.index)
+        stored = batch.add_stream(io.BytesIO(data))
+        batch.flush()
+        return stored
 
     def put_file(self, path: Path, *, progress: Progress | None = None) -> StoredFile:
-        """Store a file."""
-        raise NotImplementedError
+        """Store a file; a link is followed.
+
+        Raises:
+            NotFoundError: If it does not exist (``file-not-found``).
+            InvalidInputError: If it is not a regular file (``not-a-file``).
+            ConflictError: If it changes while it is read (``file-changed``).
+        """
+        batch = Batch(self.backend, self.index)
+        stored = batch.add_path(path.resolve(), progress)
+        batch.flush()
+        return stored
 
     def put_tree(
         self, root: Path, paths: Sequence[str], *, progress: Progress | None = None
     ) -> StoredTree:
-        """Store these files of a folder as a tree."""
-        raise NotImplementedError
+        """Store these files and links of a folder as a tree.
+
+        Raises:
+            InvalidInputError: If a name or a link may not be in a tree, or a path is not a file.
+            NotFoundError: If a path does not exist (``file-not-found``).
+            ConflictError: If a file changes while it is read (``file-changed``).
+        """
+        batch = Batch(self.backend, self.index)
+        files: dict[str, StoredFile] = {}
+        entries: list[TreeEntry] = []
+        for sighting in trees.look_at(root, paths):
+            if sighting.kind is EntryKind.SYMLINK:
+                size_bytes, digest = 0, None
+            else:
+                stored = batch.add_path(root / sighting.path, progress)
+                files[sighting.path] = stored
+                size_bytes, digest = stored.size_bytes, stored.digest
+            entries.append(
+                TreeEntry(
+                    path=sighting.path,
+                    kind=sighting.kind,
+                    size_bytes=size_bytes,
+                    digest=digest,
+                    target=sighting.target,
+                )
+            )
+        batch.flush()
+        return self._put_tree(Tree.of(entries), files)
 
     def put_tree_from(self, entries: Iterable[TreeEntry]) -> StoredTree:
-        """Store a tree of files that are in the store already."""
-        raise NotImplementedError
+        """Store a tree of files that are in the store already.
 
-    def read_bytes(self, digest: Digest) -> bytes:
-        """Return a file's bytes, verified; ``digest`` may be blake3, sha256 or md5."""
-        raise NotImplementedError
+        Raises:
+            NotFoundError: If a file is not stored (``file-not-stored``).
+            InvalidInputError: If a name or link may not be in a tree, or a size is wrong.
+        """
+        tree = Tree.of(entries)
+        for entry in tree.entries:
+            if entry.digest is not None and self.size(entry.digest) != entry.size_bytes:
+                raise InvalidInputError(
+                    f"{entry.path!r} is said to have {entry.size_bytes} bytes and has"
+                    f" {self.size(entry.digest)}",
+                    code="bad-tree-entry",
+                )
+        return self._put_tree(tree, {})
+
+    def _put_tree(self, tree: Tree, files: dict[str, StoredFile]) -> StoredTree:
+        data = encode_tree(tree)
+        digest = hash_bytes(data)
+        self._put_named(trees.tree_key(digest), data)
+        return StoredTree(
+            digest=digest,
+            size_bytes=tree.size_bytes,
+            file_count=len(tree.entries),
+            new_bytes=sum(file.new_bytes for file in files.values()),
+            entries=tree.entries,
+            files=files,
+        )
+
+    def _put_named(self, key: str, data: bytes) -> None:
+        """Write a blob; when it exists, it must be sound before anybody relies on it."""
+        if not self.backend.put(key, data) and self.backend.get(key) != data:
+            raise IntegrityError(
+                f"{key} exists and its bytes are not what its name says",
+                code="object-damaged",
+                hint="stemma doctor",
+            )
+
+    def _file_digest(self, digest: Digest) -> Digest:
+        if digest.algorithm is Algorithm.BLAKE3:
+            return digest
+        found = self.index.find_alias(digest)
+        if found is None:
+            raise NotFoundError(
+                f"the store knows no file {digest}",
+                code="file-not-stored",
+                hint="stemma doctor --rebuild",
+            )
+        return found
 
     def stream(self, digest: Digest) -> Iterator[bytes]:
-        """Yield a file's bytes."""
-        raise NotImplementedError
+        """Yield a file's bytes, each chunk verified; the last one only if the whole is right.
+
+        Raises:
+            NotFoundError: If the file is not stored (``file-not-stored``).
+            IntegrityError: If anything stored is missing or damaged.
+        """
+        return self._reader.stream(self._file_digest(digest))
+
+    def read_bytes(self, digest: Digest) -> bytes:
+        """Return a file's bytes, verified; errors as for ``stream``."""
+        return b"".join(self.stream(digest))
 
     def read_tree(self, digest: Digest) -> Tree:
-        """Return a tree, verified."""
-        raise NotImplementedError
+        """Return a tree, verified.
+
+        Raises:
+            NotFoundError: If it is not stored (``tree-not-stored``).
+            IntegrityError: If it is damaged.
+        """
+        try:
+            data = self.backend.get(trees.tree_key(digest))
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"the store holds no tree {digest}", code="tree-not-stored", hint="stemma doctor"
+            ) from error
+        return trees.verified_tree(data, digest)
 
     def export_file(self, digest: Digest, target: Path, *, is_executable: bool = False) -> None:
-        """Write a file out; nothing is at ``target`` unless it was verified."""
-        raise NotImplementedError
+        """Write a file out, replacing a file at ``target`` only once all is verified."""
+        export.write_file(self.stream(digest), target, is_executable=is_executable)
 
     def export_tree(self, digest: Digest, target: Path) -> None:
-        """Write a tree out into the folder ``target``."""
-        raise NotImplementedError
+        """Write a tree out into ``target``, a folder that is missing or empty.
+
+        Raises:
+            ConflictError: If something is there (``target-exists``).
+        """
+        export.write_tree(self.read_tree(digest), self.stream, target)
 
     def has(self, digest: Digest) -> bool:
-        """Return whether this file is stored."""
-        raise NotImplementedError
+        """Return whether this file is stored; ``digest`` may be blake3, sha256 or md5."""
+        try:
+            return self.backend.exists(recipes.recipe_key(self._file_digest(digest)))
+        except NotFoundError:
+            return False
 
     def has_tree(self, digest: Digest) -> bool:
         """Return whether this tree is stored."""
-        raise NotImplementedError
+        return self.backend.exists(trees.tree_key(digest))
 
     def size(self, digest: Digest) -> int:
-        """Return a file's size in bytes."""
-        raise NotImplementedError
+        """Return a file's size in bytes.
+
+        Raises:
+            NotFoundError: If the file is not stored (``file-not-stored``).
+        """
+        return self._reader.recipe(self._file_digest(digest)).size_bytes
+
+    def sha256(self, digest: Digest) -> Digest:
+        """Return the sha256 of a stored file.
+
+        Raises:
+            NotFoundError: If the file is not stored (``file-not-stored``).
+        """
+        return self._reader.recipe(self._file_digest(digest)).sha256
 
     def put_record(self, kind: str, data: bytes) -> Digest:
         """Store a record; its sha256 names it."""
-        raise NotImplementedError
+        digest = hash_bytes(data, Algorithm.SHA256)
+        self._put_named(record_key(kind, digest), data)
+        return digest
 
     def read_record(self, kind: str, digest: Digest) -> bytes:
-        """Return a record, verified."""
-        raise NotImplementedError
+        """Return a record, verified.
+
+        Raises:
+            NotFoundError: If there is none (``record-not-stored``).
+            IntegrityError: If it is damaged.
+        """
+        try:
+            data = self.backend.get(record_key(kind, digest))
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"the store holds no {kind} {digest}",
+                code="record-not-stored",
+                hint="stemma doctor",
+            ) from error
+        if hash_bytes(data, Algorithm.SHA256) != digest:
+            raise IntegrityError(
+                f"damaged {kind} {digest}: its bytes do not match its digest",
+                code="record-damaged",
+                hint="stemma doctor",
+            )
+        return data
 
     def list_records(self, kind: str) -> list[Digest]:
-        """Return every record of a kind, sorted."""
-        raise NotImplementedError
+        """Return every record of a kind, sorted; foreign files are left to ``verify``."""
+        prefix = record_key(kind, Digest.sha256("0" * 64))[:-65]
+        digests = [_digest_or_none(Algorithm.SHA256, stat) for stat in self.backend.list(prefix)]
+        return sorted(digest for digest in digests if digest is not None)
 
-    def rebuild_index(self, progress: Progress | None = None) -> None:
-        """Make the index again from the blobs."""
-        raise NotImplementedError
+    def rebuild_index(self, progress: Progress | None = None) -> RebuildReport:
+        """Make the index again from the headers of frames and from recipes.
+
+        What cannot be read is skipped and reported; run it again after a crash.
+        """
+        self.index.clear()
+        skipped: list[str] = []
+        frame_count = chunk_count = 0
+        rows: dict[bytes, list[ChunkRow]] = {}
+        for stat in self.backend.list(frames.PREFIX):
+            found = self._frame_rows(stat)
+            if found is None:
+                skipped.append(stat.key)
+                continue
+            rows[bytes.fromhex(hex_of(stat.key))] = found
+            frame_count += 1
+            chunk_count += len(found)
+            if len(rows) == _REBUILD_BATCH:
+                self.index.add(rows)
+                rows = {}
+            if progress is not None:
+                progress(stat.size_bytes)
+        self.index.add(rows)
+        aliases, unreadable = self._sha256_aliases()
+        self.index.add_aliases(aliases)
+        return RebuildReport(
+            frame_count=frame_count,
+            chunk_count=chunk_count,
+            file_count=len(aliases),
+            skipped=(*skipped, *unreadable),
+        )
+
+    def _frame_rows(self, stat: BlobStat) -> list[ChunkRow] | None:
+        if _digest_or_none(Algorithm.BLAKE3, stat) is None:
+            return None
+        head = self.backend.get_range(stat.key, 0, frames.HEADER_LIMIT_BYTES)
+        try:
+            header = frames.decode_header(head, stat.key)
+        except IntegrityError:
+            return None
+        rows: list[ChunkRow] = []
+        offset = 0
+        for chunk in header.chunks:
+            rows.append(ChunkRow(chunk.digest, offset, chunk.size_bytes))
+            offset += chunk.size_bytes
+        return rows
+
+    def _sha256_aliases(self) -> tuple[dict[Digest, Digest], list[str]]:
+        aliases: dict[Digest, Digest] = {}
+        unreadable: list[str] = []
+        for stat in self.backend.list(recipes.PREFIX):
+            digest = _digest_or_none(Algorithm.BLAKE3, stat)
+            try:
+                if digest is not None:
+                    aliases[self._reader.recipe(digest).sha256] = digest
+                    continue
+            except IntegrityError:
+                pass
+            unreadable.append(stat.key)
+        return aliases, unreadable
+
+
+def _digest_or_none(algorithm: Algorithm, stat: BlobStat) -> Digest | None:
+    """Return the digest that a key names, or none when the key is foreign."""
+    try:
+        return Digest(algorithm, hex_of(stat.key))
+    except InvalidInputError:
+        return None

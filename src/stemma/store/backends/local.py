@@ -37,7 +37,7 @@ _FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _SYNC_THREADS: Final = 8
 
 
-def _translation(error: OSError, action: str) -> StemmaError:
+def _translation(error: OSError, action: str, *, is_write: bool) -> StemmaError:
     reason = error.strerror or str(error)
     if error.errno in _FULL:
         return UnavailableError(
@@ -45,22 +45,33 @@ def _translation(error: OSError, action: str) -> StemmaError:
             code="disk-full",
             hint="free some space (stemma gc --dry-run shows what may go) and run it again",
         )
-    if error.errno in _FORBIDDEN:
+    if error.errno in _FORBIDDEN and is_write:
         return DeniedError(
             f"not allowed to {action}: {reason}",
             code="read-only",
             hint="make the folder writable, or use another one",
         )
+    if error.errno in _FORBIDDEN:
+        return DeniedError(
+            f"not allowed to {action}: {reason}",
+            code="not-readable",
+            hint="check the permissions of the file and its folders",
+        )
     return UnavailableError(f"cannot {action}: {reason}", code="io-error", hint="stemma doctor")
 
 
 @contextmanager
-def translated_os_errors(action: str) -> Iterator[None]:
-    """Raise what the operating system refuses as ``disk-full``, ``read-only`` or ``io-error``."""
+def translated_os_errors(action: str, *, is_write: bool = True) -> Iterator[None]:
+    """Raise what the operating system refuses as errors of our own.
+
+    Raises:
+        UnavailableError: With code ``disk-full`` or ``io-error``.
+        DeniedError: With code ``read-only``, or ``not-readable`` when ``is_write`` is false.
+    """
     try:
         yield
     except OSError as error:
-        raise _translation(error, action) from error
+        raise _translation(error, action, is_write=is_write) from error
 
 
 def fsync_folder(folder: Path) -> None:
@@ -116,7 +127,7 @@ class LocalBackend:
         folder = self._open_workspace().folder
         staged = {key: folder / secrets.token_hex(8) for key in blobs}
         try:
-            _in_threads(
+            run_together(
                 [(_write_synced, (staged[key], data)) for key, data in blobs.items()],
             )
         except OSError:
@@ -136,7 +147,7 @@ class LocalBackend:
                 continue
             created.add(key)
         # Also when nothing was created: the other writer may not have fsynced yet.
-        _in_threads([(fsync_folder, (folder,)) for folder in folders])
+        run_together([(fsync_folder, (folder,)) for folder in folders])
         return frozenset(created)
 
     def _make_folders(self, folders: Iterable[Path]) -> None:
@@ -174,7 +185,7 @@ class LocalBackend:
     def exists(self, key: str) -> bool:
         """Return whether the key holds a blob."""
         check_key(key)
-        with translated_os_errors(f"read {self.root / key}"):
+        with translated_os_errors(f"read {self.root / key}", is_write=False):
             return (self.root / key).is_file()
 
     def size(self, key: str) -> int:
@@ -186,7 +197,7 @@ class LocalBackend:
     def _reading(self, key: str) -> Iterator[Path]:
         check_key(key)
         path = self.root / key
-        with translated_os_errors(f"read {path}"):
+        with translated_os_errors(f"read {path}", is_write=False):
             try:
                 yield path
             except (FileNotFoundError, NotADirectoryError) as error:
@@ -195,7 +206,7 @@ class LocalBackend:
     def list(self, prefix: str = "") -> Iterator[BlobStat]:
         """Yield every file whose path starts with ``prefix``, in order of key, foreign ones too."""
         folder = self.root / prefix.rpartition("/")[0]
-        with translated_os_errors(f"list {folder}"):
+        with translated_os_errors(f"list {folder}", is_write=False):
             yield from (stat for stat in self._walk(folder) if stat.key.startswith(prefix))
 
     def _walk(self, folder: Path) -> Iterator[BlobStat]:
@@ -255,7 +266,7 @@ class LocalBackend:
                 self._workspace = None
 
 
-def _in_threads(tasks: Sequence[tuple[Callable[..., None], tuple[object, ...]]]) -> None:
+def run_together(tasks: Sequence[tuple[Callable[..., None], tuple[object, ...]]]) -> None:
     """Run tasks that mostly wait for the disk; fsyncs that overlap share journal commits."""
     if len(tasks) == 1:
         task, arguments = tasks[0]

@@ -1,0 +1,101 @@
+"""Writing stored files and trees out into folders.
+
+Invariants:
+    * Nothing stands at the target unless all of it was verified: bytes go to a temporary
+      name beside it, are fsynced, and are renamed.
+    * A tree appears whole or not at all, and never replaces a folder that holds something.
+    * Links are made last, so nothing is ever written through one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from stemma.domain.digest import Digest
+from stemma.domain.errors import ConflictError
+from stemma.domain.tree import EntryKind, Tree
+from stemma.store.backends.local import fsync_folder, run_together, translated_os_errors
+
+_PLAIN_MODE: Final = 0o666
+_EXECUTABLE_MODE: Final = 0o777
+
+Pieces = Iterable[bytes]
+"""A file's verified bytes; the iteration raises when they are not right."""
+
+
+def write_file(pieces: Pieces, target: Path, *, is_executable: bool) -> None:
+    """Write a file and rename it to ``target``, replacing a file that is there."""
+    with translated_os_errors(f"write {target}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".stemma-{secrets.token_hex(8)}.part")
+        try:
+            _write(pieces, temporary, is_executable=is_executable)
+            _fsync_file(temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(target.parent)
+
+
+def write_tree(tree: Tree, open_file: Callable[[Digest], Pieces], target: Path) -> None:
+    """Write a tree and rename it to ``target``, which must be missing or an empty folder.
+
+    Raises:
+        ConflictError: If something is there (``target-exists``).
+    """
+    with translated_os_errors(f"write {target}"):
+        if target.is_symlink() or (
+            target.exists() and (not target.is_dir() or any(target.iterdir()))
+        ):
+            raise ConflictError(
+                f"{target} exists and is not an empty folder",
+                code="target-exists",
+                hint="name another folder, or move this one away",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".stemma-{secrets.token_hex(8)}.part")
+        try:
+            _fill(tree, open_file, temporary)
+            temporary.replace(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        fsync_folder(target.parent)
+
+
+def _fill(tree: Tree, open_file: Callable[[Digest], Pieces], folder: Path) -> None:
+    folder.mkdir()
+    folders = {folder}
+    files: list[Path] = []
+    for entry in tree.entries:
+        place = folder / entry.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folders |= {folder / parent for parent in Path(entry.path).parents}
+        if entry.digest is not None:
+            is_executable = entry.kind is EntryKind.EXECUTABLE
+            _write(open_file(entry.digest), place, is_executable=is_executable)
+            files.append(place)
+    for entry in tree.entries:
+        if entry.kind is EntryKind.SYMLINK:
+            (folder / entry.path).symlink_to(entry.target)
+    run_together([(_fsync_file, (place,)) for place in files])
+    run_together([(fsync_folder, (place,)) for place in folders])
+
+
+def _write(pieces: Pieces, place: Path, *, is_executable: bool) -> None:
+    mode = _EXECUTABLE_MODE if is_executable else _PLAIN_MODE
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(place, flags, mode), "wb") as stream:
+        stream.writelines(pieces)
+
+
+def _fsync_file(place: Path) -> None:
+    handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

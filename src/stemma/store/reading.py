@@ -1,0 +1,126 @@
+"""Reading files back: recipes, frames and chunks, each verified before it is passed on.
+
+Invariants:
+    * A chunk is checked against its digest, and the file against its blake3 before its
+      last chunk is delivered.
+    * A chunk that the index does not know is an error that names the way out, never a
+      short file.
+    * Memory holds a few frames, however large the file.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from threading import Lock
+from typing import Final, final
+
+from stemma.domain.digest import Algorithm, Digest
+from stemma.domain.errors import IntegrityError, NotFoundError
+from stemma.store.backends.base import BlobBackend
+from stemma.store.frames import Chunk, decode_frame, frame_key
+from stemma.store.hashing import blake3_raw, new_hasher
+from stemma.store.index import ChunkIndex, ChunkLocation
+from stemma.store.recipes import Recipe, decode_recipe, recipe_key
+
+_CACHED_FRAMES: Final = 16
+_WINDOW_CHUNKS: Final = 256
+
+
+@final
+class Reader:
+    """Reads verified files; safe to use from several threads."""
+
+    def __init__(self, backend: BlobBackend, index: ChunkIndex) -> None:
+        """Start with an empty cache of frames."""
+        self._backend = backend
+        self._index = index
+        self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
+        self._guard = Lock()
+
+    def recipe(self, digest: Digest) -> Recipe:
+        """Return a file's recipe.
+
+        Raises:
+            NotFoundError: If the file is not stored (``file-not-stored``).
+            IntegrityError: If the recipe is damaged.
+        """
+        try:
+            data = self._backend.get(recipe_key(digest))
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"the store holds no file {digest}", code="file-not-stored", hint="stemma doctor"
+            ) from error
+        return decode_recipe(data, digest)
+
+    def stream(self, digest: Digest) -> Iterator[bytes]:
+        """Yield a file's bytes, chunk by chunk; the last one only if the whole is right.
+
+        Raises:
+            NotFoundError: If the file is not stored (``file-not-stored``).
+            IntegrityError: If anything stored is missing or damaged.
+        """
+        recipe = self.recipe(digest)
+        hasher = new_hasher(Algorithm.BLAKE3)
+        held = b""
+        for data in self._chunks(recipe):
+            if held:
+                yield held
+            hasher.update(data)
+            held = data
+        if hasher.hexdigest() != digest.hex:
+            raise IntegrityError(
+                f"the recipe of {digest} makes another file",
+                code="recipe-damaged",
+                hint="stemma doctor",
+            )
+        if held:
+            yield held
+
+    def _chunks(self, recipe: Recipe) -> Iterator[bytes]:
+        chunks = recipe.chunks
+        for start in range(0, len(chunks), _WINDOW_CHUNKS):
+            window = chunks[start : start + _WINDOW_CHUNKS]
+            found = self._index.find([chunk.digest for chunk in window])
+            for chunk in window:
+                yield self._chunk(recipe, chunk, found.get(chunk.digest))
+
+    def _chunk(self, recipe: Recipe, chunk: Chunk, location: ChunkLocation | None) -> bytes:
+        name = chunk.digest.hex()
+        if location is None:
+            raise IntegrityError(
+                f"the index does not know chunk {name} of file {recipe.digest}",
+                code="chunk-not-indexed",
+                hint="stemma doctor --rebuild",
+            )
+        body = self._body(location.frame)
+        data = body[location.offset : location.offset + location.size_bytes]
+        if len(data) != chunk.size_bytes or blake3_raw(data) != chunk.digest:
+            raise IntegrityError(
+                f"chunk {name} of file {recipe.digest} in {frame_key(location.frame)} is damaged",
+                code="chunk-damaged",
+                hint="stemma doctor",
+            )
+        return data
+
+    def _body(self, frame: bytes) -> bytes:
+        with self._guard:
+            body = self._bodies.get(frame)
+            if body is not None:
+                self._bodies.move_to_end(frame)
+                return body
+        key = frame_key(frame)
+        try:
+            data = self._backend.get(key)
+        except NotFoundError as error:
+            raise IntegrityError(
+                f"the index names {key}, which does not exist",
+                code="frame-missing",
+                hint="stemma doctor --rebuild",
+            ) from error
+        _, body = decode_frame(data, key)
+        with self._guard:
+            self._bodies[frame] = body
+            while len(self._bodies) > _CACHED_FRAMES:
+                self._bodies.popitem(last=False)
+        return body
