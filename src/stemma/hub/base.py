@@ -11,11 +11,14 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
+from stemma.catalog.diff import ComponentDiff
+from stemma.catalog.releasing import ReleaseOutcome, ReleaseRequest, ReleaseStatus
 from stemma.domain.digest import Digest
 from stemma.domain.facts import VersionFacts
 from stemma.domain.manifest import Manifest, Metric
@@ -25,70 +28,6 @@ from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart
 from stemma.domain.verdict import Level, Verdict
 from stemma.store.gc import GcReport
 from stemma.store.objects import ObjectStore
-
-
-class ReleaseStatus(Enum):
-    """How a release ended."""
-
-    RELEASED = "released"
-    WOULD_RELEASE = "would-release"
-    UNCHANGED = "unchanged"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRequest:
-    """What ``release`` is asked for.
-
-    Attributes:
-        model: Name of the model.
-        run: Run to release (id or prefix); empty: the newest finished run of the model.
-        bump: ``None`` takes the computed level; a person may raise it, lowering needs a reason.
-        override_reason: Why another level than the computed one.
-        is_prerelease: Release as ``X.Y.Z-pre.N``, gates notwithstanding.
-        is_dry_run: Decide and explain, change nothing.
-        message: The releaser's message.
-        channel: Channel to move to the new release; empty: none.
-        released_by: User name.
-    """
-
-    model: str
-    run: str = ""
-    bump: Level | None = None
-    override_reason: str = ""
-    is_prerelease: bool = False
-    is_dry_run: bool = False
-    message: str = ""
-    channel: str = ""
-    released_by: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseOutcome:
-    """What ``release`` decided.
-
-    Attributes:
-        status: How it ended.
-        model: Name of the model.
-        version: Number released, that would be released, or that already is this; empty if refused
-            before a number was computed.
-        previous: Number it was compared with; empty for a first version.
-        run: The run that was (or would be) released.
-        manifest: sha256 of its manifest.
-        verdict: Why this level; ``None`` for a first version.
-        gates: Every gate's answer.
-        release: The record, when released.
-    """
-
-    status: ReleaseStatus
-    model: str
-    version: str
-    previous: str
-    run: RunId
-    manifest: Digest
-    verdict: Verdict | None
-    gates: tuple[GateResult, ...]
-    release: Release | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +71,7 @@ class LogRow:
         message: The releaser's message.
         digest: sha256 of the manifest.
         size_bytes: Size of the artifact's files.
+        sequence: Counts releases of the model from 1; the key for paging.
     """
 
     version: str
@@ -144,6 +84,7 @@ class LogRow:
     message: str
     digest: Digest
     size_bytes: int = 0
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,24 +104,6 @@ class ModelView:
     newest: str
     channels: dict[str, str]
     newest_run: RunRecord | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComponentDiff:
-    """One line of ``diff``.
-
-    Attributes:
-        component: ``architecture``, ``datasets``, ``pipeline``, ``hyperparameters``,
-            ``artifact``, ``environment``, ``metrics``, ``metadata``.
-        is_same: Nothing changed.
-        summary: One line with figures.
-        details: Further lines.
-    """
-
-    component: str
-    is_same: bool
-    summary: str
-    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,19 +180,62 @@ class DoctorReport:
         return all(finding.is_harmless for finding in self.findings)
 
 
-class Hub(Protocol):
-    """Every verb on models, versions, runs and storage."""
+__all__ = [
+    "ChannelVerbs",
+    "CheckReport",
+    "ComponentDiff",
+    "DoctorReport",
+    "Finding",
+    "Hub",
+    "LogRow",
+    "ModelView",
+    "ProjectVerbs",
+    "ReleaseOutcome",
+    "ReleaseRequest",
+    "ReleaseStatus",
+    "RunVerbs",
+    "StorageVerbs",
+    "VersionDiff",
+    "VersionVerbs",
+    "VersionView",
+]
+
+
+class ProjectVerbs(Protocol):
+    """What belongs to the project as a whole."""
 
     @property
     def objects(self) -> ObjectStore:
         """The content store."""
         ...
 
+    @property
+    def project_root(self) -> Path:
+        """The project's folder."""
+        ...
+
+    @property
+    def user(self) -> str:
+        """Name written into runs and releases."""
+        ...
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold the store from the first ``put`` until the row that names the result.
+
+        Garbage collection waits meanwhile, so it never sees half a version.
+
+        Raises:
+            LockedError: If garbage collection holds the store for longer than the timeout.
+        """
+        ...
+
     def close(self) -> None:
         """Finish pending writes and let go of files and connections."""
         ...
 
-    # runs -----------------------------------------------------------------------------------
+
+class RunVerbs(Protocol):
+    """Verbs on runs."""
 
     def start_run(self, start: RunStart) -> RunId:
         """Open a run."""
@@ -303,7 +269,9 @@ class Hub(Protocol):
         """Return the points of one learning curve in order of step."""
         ...
 
-    # versions -------------------------------------------------------------------------------
+
+class VersionVerbs(Protocol):
+    """Verbs on models and versions."""
 
     def policy(self, model: str) -> ModelPolicy:
         """Return the model's policy from ``stemma.toml``."""
@@ -325,12 +293,21 @@ class Hub(Protocol):
         """Load the tables a version is compared and shown by."""
         ...
 
+    def completions(self, prefix: str) -> list[str]:
+        """Return names of models, versions and channels that begin with ``prefix``."""
+        ...
+
     def release(self, request: ReleaseRequest) -> ReleaseOutcome:
         """Decide the number, check the gates, and release."""
         ...
 
-    def check(self, ref: str) -> CheckReport:
-        """Answer whether the version may ship, without changing anything."""
+    def check(self, ref: str, *, beside: str = "") -> CheckReport:
+        """Answer whether the version may ship, without changing anything.
+
+        Args:
+            ref: What to check.
+            beside: Another ref whose environment must fit together with this one's.
+        """
         ...
 
     def log(
@@ -343,7 +320,9 @@ class Hub(Protocol):
         """Compare two versions component by component."""
         ...
 
-    # channels -------------------------------------------------------------------------------
+
+class ChannelVerbs(Protocol):
+    """Verbs on channels, the movable names."""
 
     def move_channel(
         self, model: str, channel: str, ref: str, *, reason: str = "", moved_by: str = ""
@@ -359,7 +338,9 @@ class Hub(Protocol):
         """Return the move that was in force at ``moment``; ``None`` before the first."""
         ...
 
-    # storage --------------------------------------------------------------------------------
+
+class StorageVerbs(Protocol):
+    """Verbs on what is stored."""
 
     def track(self, path: str, content: Digest) -> None:
         """Keep a tracked file's or folder's tree from garbage collection."""
@@ -373,6 +354,6 @@ class Hub(Protocol):
         """Check objects, rows against records, and the database file."""
         ...
 
-    def rebuild(self) -> dict[str, int]:
-        """Make the database again from the records; returns how many rows of each kind."""
-        ...
+
+class Hub(ProjectVerbs, RunVerbs, VersionVerbs, ChannelVerbs, StorageVerbs, Protocol):
+    """Every verb on models, versions, runs and storage."""

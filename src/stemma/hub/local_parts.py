@@ -1,0 +1,55 @@
+"""What a local hub is composed of; ``stemma.server.wiring`` chooses the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from stemma.catalog.releasing import Releaser
+from stemma.catalog.service import CatalogService
+from stemma.db.engine import Database
+from stemma.domain.policy import ModelPolicy, parse_policy
+from stemma.store.locks import StoreLock
+from stemma.store.objects import ObjectStore
+from stemma.tracking.service import RunService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalParts:
+    """The services of one project.
+
+    Attributes:
+        root: The project's folder.
+        user: Name written into records.
+        models: Raw policy tables by model.
+        objects: Content store.
+        lock: Store lock.
+        lock_timeout_seconds: How long to wait for it.
+        database: Rows; closed with the hub.
+        catalog: Versions, releases, channels.
+        releaser: Decides and appends releases.
+        runs: Runs.
+        clock: Aware current time.
+    """
+
+    root: Path
+    user: str
+    models: Mapping[str, Mapping[str, object]]
+    objects: ObjectStore
+    lock: StoreLock
+    lock_timeout_seconds: float
+    database: Database
+    catalog: CatalogService
+    releaser: Releaser
+    runs: RunService
+    clock: Callable[[], datetime]
+
+    def policy(self, model: str) -> ModelPolicy:
+        """Return the model's policy; the default one when ``stemma.toml`` names none.
+
+        Raises:
+            InvalidInputError: If its table has a wrong key, type or gate.
+        """
+        return parse_policy(self.models.get(model, {}), f"model.{model}")

@@ -1,0 +1,231 @@
+"""Settings: one frozen object, read once, each value with its origin.
+
+Order, first wins: ``STEMMA_*`` environment variables, ``stemma.toml`` (else
+``[tool.stemma]`` in ``pyproject.toml``) of the project, ``~/.config/stemma/config.toml``,
+``/etc/stemma/config.toml``, the default.  Tables merge, arrays replace.  Command-line
+flags are applied by the command that has them.
+
+Invariants:
+    * An unknown key, a wrong type or broken TOML is refused with file, key and what is allowed.
+    * Secrets are never read from ``stemma.toml``: a database URL there must not hold a password.
+
+Example ``stemma.toml``:
+
+    [model.digits]
+    interface = ["predict", "predict_proba"]
+    [model.digits.gates]
+    accuracy = ">= 0.965"
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final, cast
+from urllib.parse import urlsplit
+
+from stemma.domain.errors import InvalidInputError
+from stemma.domain.ref import suggest
+
+PROJECT_FILE: Final = "stemma.toml"
+_DAY_SECONDS: Final = 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set, with its value.
+
+    Attributes:
+        user: Name written into runs, releases and channel moves.
+        database: SQLAlchemy URL; empty: SQLite inside ``.stemma``.
+        may_use_network: Whether locking an environment may ask the package index.
+        gc_grace_seconds: Age under which ``gc`` touches nothing.
+        lock_timeout_seconds: How long a command waits for another one.
+        models: Raw ``[model.NAME]`` tables by name.
+        origins: Where each value came from, by key.
+    """
+
+    user: str = ""
+    database: str = ""
+    may_use_network: bool = True
+    gc_grace_seconds: int = _DAY_SECONDS
+    lock_timeout_seconds: int = 30
+    models: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+_KEYS: Final[dict[str, type]] = {
+    "user": str,
+    "database": str,
+    "may_use_network": bool,
+    "gc_grace_seconds": int,
+    "lock_timeout_seconds": int,
+}
+_TRUE: Final = {"1", "true", "yes", "on"}
+_FALSE: Final = {"0", "false", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """One place that settings come from."""
+
+    origin: str
+    table: dict[str, object]
+
+
+def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of the project at ``root``.
+
+    Args:
+        root: Project folder, the one that holds ``stemma.toml`` or ``.stemma``.
+        environment: Environment variables; the process's own by default.
+
+    Raises:
+        InvalidInputError: If a file is not TOML, or a key or value is wrong.
+    """
+    variables = os.environ if environment is None else environment
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    models: dict[str, Mapping[str, object]] = {}
+    for source in _sources(root, variables):
+        for key, value in source.table.items():
+            if key == "model":
+                models = _merge_models(models, value, source.origin)
+            elif key not in values:
+                values[key] = _checked(key, value, source.origin)
+                origins[key] = source.origin
+    if not values.get("user"):
+        values["user"] = _login_name()
+        origins["user"] = "login name"
+    for item in fields(Settings):
+        origins.setdefault(item.name, "default")
+    return Settings(
+        user=cast("str", values["user"]),
+        database=cast("str", values.get("database", "")),
+        may_use_network=cast("bool", values.get("may_use_network", True)),
+        gc_grace_seconds=cast("int", values.get("gc_grace_seconds", _DAY_SECONDS)),
+        lock_timeout_seconds=cast("int", values.get("lock_timeout_seconds", 30)),
+        models=models,
+        origins=origins,
+    )
+
+
+def _sources(root: Path, variables: Mapping[str, str]) -> list[_Source]:
+    """Return every source that exists, the one that wins first."""
+    home = Path(variables.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    sources = [_from_environment(variables)]
+    project = _read_toml(root / PROJECT_FILE)
+    if project is None:
+        project = _tool_table(root / "pyproject.toml")
+    else:
+        _refuse_password(project, root / PROJECT_FILE)
+    if project is not None:
+        sources.append(_Source(origin=PROJECT_FILE, table=project))
+    for path in (home / "stemma" / "config.toml", Path("/etc/stemma/config.toml")):
+        table = _read_toml(path)
+        if table is not None:
+            sources.append(_Source(origin=str(path), table=table))
+    return sources
+
+
+def _from_environment(variables: Mapping[str, str]) -> _Source:
+    table: dict[str, object] = {}
+    for key, kind in _KEYS.items():
+        text = variables.get(f"STEMMA_{key.upper()}")
+        if text is not None:
+            table[key] = _from_text(key, kind, text)
+    return _Source(origin="environment", table=table)
+
+
+def _from_text(key: str, kind: type, text: str) -> object:
+    name = f"STEMMA_{key.upper()}"
+    if kind is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise InvalidInputError(
+            f"{name} is {text!r}; it must be true or false",
+            code="bad-setting",
+            hint=f"unset {name}",
+        )
+    if kind is int:
+        try:
+            return int(text)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{name} is {text!r}; it must be a whole number",
+                code="bad-setting",
+                hint=f"unset {name}",
+            ) from error
+    return text
+
+
+def _read_toml(path: Path) -> dict[str, object] | None:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInputError(
+            f"{path.name} is not TOML: {error}", code="bad-settings-file", hint=f"edit {path}"
+        ) from error
+
+
+def _tool_table(path: Path) -> dict[str, object] | None:
+    table = _read_toml(path)
+    tool = table.get("tool") if table else None
+    mine = tool.get("stemma") if isinstance(tool, dict) else None
+    return mine if isinstance(mine, dict) else None
+
+
+def _refuse_password(table: Mapping[str, object], path: Path) -> None:
+    url = table.get("database")
+    if isinstance(url, str) and urlsplit(url).password:
+        raise InvalidInputError(
+            f"{path.name} holds a database password, which git would see",
+            code="secret-in-settings",
+            hint="export STEMMA_DATABASE=… and remove the key `database`",
+        )
+
+
+def _checked(key: str, value: object, origin: str) -> object:
+    kind = _KEYS.get(key)
+    if kind is None:
+        near = suggest(key, [*_KEYS, "model"])
+        raise InvalidInputError(
+            f"{origin}: unknown key {key!r}; known keys: {', '.join([*_KEYS, 'model'])}",
+            code="unknown-setting",
+            hint=f"did you mean {near[0]!r}?" if near else "stemma doctor --settings",
+        )
+    if type(value) is not kind:
+        raise InvalidInputError(
+            f"{origin}: {key} is {type(value).__name__} {value!r}; it must be {kind.__name__}",
+            code="bad-setting",
+            hint=f"edit {origin}",
+        )
+    return value
+
+
+def _merge_models(
+    known: dict[str, Mapping[str, object]], value: object, origin: str
+) -> dict[str, Mapping[str, object]]:
+    if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
+        raise InvalidInputError(
+            f"{origin}: `model` must hold tables, as [model.digits]",
+            code="bad-setting",
+            hint=f"edit {origin}",
+        )
+    merged = dict(known)
+    for name, table in value.items():
+        merged[name] = {**table, **merged.get(name, {})}
+    return merged
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,197 @@
+"""The composition root: settings in, a hub out.
+
+The only module that says which class implements what.  The command line and the SDK
+open their hub here, and so will the server.
+
+Example:
+    >>> with closing(open_hub()) as hub:  # doctest: +SKIP
+    ...     hub.resolve("digits@stable").version
+    '1.1.0'
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from stemma.catalog.capture.environment import fit_environment
+from stemma.catalog.rebuild import rebuild
+from stemma.catalog.releasing import Releaser, read_fix_rows
+from stemma.catalog.service import CatalogService
+from stemma.db.chunk_index import SqlChunkIndex
+from stemma.db.engine import Database
+from stemma.domain.errors import IntegrityError, NoProjectError, NotFoundError
+from stemma.domain.policy import ModelPolicy
+from stemma.hub.base import DoctorReport, Finding
+from stemma.hub.local import LocalHub
+from stemma.hub.local_parts import LocalParts
+from stemma.hub.local_storage import examine_files
+from stemma.server.settings import PROJECT_FILE, Settings, load_settings
+from stemma.store.backends.local import LocalBackend
+from stemma.store.index import MemoryChunkIndex
+from stemma.store.locks import StoreLock
+from stemma.store.objects import ObjectStore
+from stemma.tracking.service import RunService
+
+STATE_FOLDER: Final = ".stemma"
+_PROJECT_VARIABLE: Final = "STEMMA_PROJECT"
+_FIRST_SETTINGS: Final = """\
+# Settings of this project; `stemma doctor --settings` shows each value and where it came from.
+# A model's promises and gates go here, for example:
+#
+# [model.digits]
+# interface = ["predict", "predict_proba"]    # what callers rely on; losing one is a MAJOR change
+# [model.digits.gates]
+# accuracy = ">= 0.965"
+"""
+
+
+def find_project(start: Path | None = None) -> Path:
+    """Return the project's folder: ``STEMMA_PROJECT``, else ``start`` or a folder above it.
+
+    Raises:
+        NoProjectError: If there is none.
+    """
+    named = os.environ.get(_PROJECT_VARIABLE)
+    if start is None and named:
+        root = Path(named)
+        if (root / STATE_FOLDER).is_dir():
+            return root
+        raise NoProjectError(
+            f"{_PROJECT_VARIABLE} is {named}, which holds no {STATE_FOLDER} folder",
+            hint=f"stemma init there, or unset {_PROJECT_VARIABLE}",
+        )
+    origin = (start or Path.cwd()).resolve()
+    for folder in (origin, *origin.parents):
+        if (folder / STATE_FOLDER).is_dir():
+            return folder
+    raise NoProjectError(f"no stemma project in {origin} or above it", hint="stemma init")
+
+
+def init_project(root: Path) -> bool:
+    """Make ``.stemma/`` and ``stemma.toml`` where they are missing; safe to repeat.
+
+    Returns:
+        Whether anything was made.
+    """
+    state = root / STATE_FOLDER
+    is_new = not (state / "stemma.db").exists()
+    for name in ("objects", "tmp", "journal", "cache"):
+        (state / name).mkdir(parents=True, exist_ok=True)
+    (state / ".gitignore").write_text("*\n", encoding="utf-8")
+    if not (root / PROJECT_FILE).exists() and not _has_tool_table(root):
+        (root / PROJECT_FILE).write_text(_FIRST_SETTINGS, encoding="utf-8")
+    settings = load_settings(root)
+    Database.open(database_url(root, settings), may_create=True).close()
+    return is_new
+
+
+def _has_tool_table(root: Path) -> bool:
+    try:
+        return "[tool.stemma" in (root / "pyproject.toml").read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+
+
+def database_url(root: Path, settings: Settings) -> str:
+    """Return the database's URL: the one that is set, else SQLite inside ``.stemma``."""
+    return settings.database or f"sqlite:///{root / STATE_FOLDER / 'stemma.db'}"
+
+
+def open_hub(start: Path | None = None) -> LocalHub:
+    """Open the project's hub; close it when done.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+        IntegrityError: If the database is damaged; ``stemma doctor --rebuild`` mends it.
+        InvalidInputError: If a settings file is wrong.
+    """
+    root = find_project(start)
+    settings = load_settings(root)
+    state = root / STATE_FOLDER
+    database = Database.open(database_url(root, settings), may_create=True)
+    clock = partial(datetime.now, UTC)
+    objects = ObjectStore(LocalBackend(state / "objects"), SqlChunkIndex(database))
+    catalog = CatalogService(database, objects, clock=clock)
+    return LocalHub(
+        LocalParts(
+            root=root,
+            user=settings.user,
+            models=settings.models,
+            objects=objects,
+            lock=StoreLock(state),
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+            database=database,
+            catalog=catalog,
+            releaser=Releaser(
+                catalog,
+                objects,
+                clock=clock,
+                fit_environment=fit_environment,
+                load_fix_rows=partial(_load_fix_rows, root),
+            ),
+            runs=RunService(database, clock=clock, journal_folder=state / "journal"),
+            clock=clock,
+        )
+    )
+
+
+def _load_fix_rows(root: Path, policy: ModelPolicy) -> frozenset[bytes]:
+    if not policy.fix_set:
+        return frozenset()
+    try:
+        text = (root / policy.fix_set).read_text(encoding="utf-8")
+    except OSError as error:
+        raise NotFoundError(
+            f"fix set {policy.fix_set} cannot be read: {error.strerror}",
+            code="no-fix-set",
+            hint="edit `fix_set` in stemma.toml",
+        ) from error
+    return read_fix_rows(text, policy.fix_set)
+
+
+def rebuild_project(start: Path | None = None) -> dict[str, int]:
+    """Make the database again from the records in the store; works when it is damaged.
+
+    Returns:
+        How many rows of each table were made.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+        LockedError: If another command is writing.
+    """
+    root = find_project(start)
+    settings = load_settings(root)
+    state = root / STATE_FOLDER
+    with StoreLock(state).exclusive(timeout_seconds=settings.lock_timeout_seconds):
+        return rebuild(
+            database_url(root, settings),
+            LocalBackend(state / "objects"),
+            journal_folder=state / "journal",
+        )
+
+
+def examine_project(start: Path | None = None) -> DoctorReport:
+    """Check objects, rows, database file and pointers; works when the database is damaged.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+    """
+    root = find_project(start)
+    try:
+        hub = open_hub(root)
+    except IntegrityError as error:
+        # The frames' own headers say where chunks are, so objects can be checked without rows.
+        objects = ObjectStore(LocalBackend(root / STATE_FOLDER / "objects"), MemoryChunkIndex())
+        objects.rebuild_index()
+        finding = Finding(
+            kind=error.code, where="stemma.db", detail=error.message, fix="stemma doctor --rebuild"
+        )
+        return examine_files(root, objects, [finding], 0)
+    try:
+        return hub.doctor()
+    finally:
+        hub.close()
