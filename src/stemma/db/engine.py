@@ -1,33 +1,284 @@
-"""The database: SQLite or PostgreSQL behind one small class."""
+"""``Database``: SQLite or PostgreSQL behind one small class.
+
+Invariants:
+    * ``write()`` returns only after the rows are durable: SQLite in WAL mode with
+      ``synchronous=FULL``, PostgreSQL with ``synchronous_commit=on``.
+    * One writer at a time on both engines (``BEGIN IMMEDIATE``, an advisory lock), so what
+      a write transaction has read stays true until it commits.
+    * ``read()`` sees one consistent snapshot.
+    * Every write transaction raises ``meta.generation``; see ``stemma.db.seal`` for why.
+    * Only errors of ``stemma.domain.errors`` leave this module.
+
+It holds no queries, and it knows nothing of models or files in the store.
+
+Example:
+    >>> database = Database.open("sqlite:////tmp/stemma.db", may_create=True)  # doctest: +SKIP
+    >>> with database.write() as connection:  # doctest: +SKIP
+    ...     connection.execute(...)
+"""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from stemma.db import schema
+from stemma.db.failures import corrupt, translate
+from stemma.db.seal import Claim, SealState, is_log_empty, sync_folder, write_seal
+from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
+
+BUSY_TIMEOUT_SECONDS: Final = 30
+"""How long a command waits for another one's write transaction."""
+
+_WRITES: Final = "stemma_writes"
+_ADVISORY_LOCK: Final = 0x5374656D6D61  # "Stemma": one writer per PostgreSQL database
+_EMPTY_SIZE_BYTES: Final = 4096
 
 
+@final
 class Database:
-    """Rows: short transactions, durable when they return."""
+    """Rows: short transactions, durable when they return; safe to use from several threads.
+
+    Attributes:
+        url: Where it is, without a password.
+        path: The SQLite file; ``None`` on PostgreSQL.
+        seal_state: What the seal said when the file was opened; ``None`` on PostgreSQL.
+    """
+
+    def __init__(self, engine: Engine, path: Path | None) -> None:
+        self._engine = engine
+        self._has_written = False
+        self.path = path
+        self.url = engine.url.render_as_string(hide_password=True)
+        self.seal_state: SealState | None = None
 
     @classmethod
-    def open(cls, url: str, *, may_create: bool) -> Database:
-        """Open ``sqlite:////absolute/stemma.db`` or ``postgresql://…``."""
-        raise NotImplementedError
+    def open(cls, url: str, *, may_create: bool, is_salvage: bool = False) -> Database:
+        """Open ``sqlite:////absolute/stemma.db`` or ``postgresql://user@host/name``.
+
+        Args:
+            url: Where the database is.
+            may_create: Make it when there is none.
+            is_salvage: Open it although its seal is broken, to look for what can be saved;
+                it is never sealed again.
+
+        Raises:
+            NotFoundError: If there is none and none may be made.
+            IntegrityError: If it is damaged.
+            ConflictError: If a later program made it.
+            DeniedError: If its folder cannot be written.
+        """
+        parsed = _parse(url)
+        path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+        if path is not None and not may_create and not path.is_file():
+            raise NotFoundError(
+                f"no database at {path}", code="no-database", hint="stemma doctor --rebuild"
+            )
+        database = cls(_make_engine(parsed), path)
+        try:
+            database._prepare(may_create=may_create, is_salvage=is_salvage)
+        except BaseException:
+            database._engine.dispose()
+            raise
+        return database
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is a SQLite file."""
+        return self.path is not None
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return str(self.path) if self.path else self.url
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Read one consistent snapshot."""
-        raise NotImplementedError
-        yield
+        try:
+            with self._engine.connect() as connection:
+                if not self.is_sqlite:
+                    connection.execution_options(
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                with connection.begin():
+                    yield connection
+        except (DBAPIError, sqlite3.Error) as error:
+            raise translate(error, self.name) from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Write; committed and durable when the block ends without an error."""
-        raise NotImplementedError
-        yield
+        """Write; committed and durable when the block ends without an error, else undone."""
+        try:
+            with self._engine.connect() as connection:
+                connection.execution_options(**{_WRITES: True})
+                with connection.begin():
+                    self._take_turn(connection)
+                    yield connection
+                    schema.advance_generation(connection)
+        except (DBAPIError, sqlite3.Error) as error:
+            raise translate(error, self.name) from error
+        self._has_written = True
 
     def close(self) -> None:
         """Seal the file when something was written, and let go of it."""
-        raise NotImplementedError
+        try:
+            if self.path is not None and (self._has_written or self.seal_state is SealState.STALE):
+                self._seal(self.path)
+        finally:
+            self._engine.dispose()
+
+    def __enter__(self) -> Database:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def _take_turn(self, connection: Connection) -> None:
+        if self.is_sqlite:
+            return  # BEGIN IMMEDIATE has done it
+        connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT_SECONDS}s'"))
+        connection.execute(text("SET LOCAL synchronous_commit = on"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+
+    def _prepare(self, *, may_create: bool, is_salvage: bool) -> None:
+        try:
+            claim = self._examine_file()
+            if not self._has_tables():
+                self._create(claim, may_create=may_create)
+            with self.read() as connection:
+                generation = schema.read_generation(connection)
+                revision = schema.read_revision(connection)
+        except (DBAPIError, sqlite3.Error) as error:
+            raise translate(error, self.name) from error
+        if claim is not None:
+            self.seal_state = claim.judge(generation)
+            if self.seal_state is SealState.BROKEN and not is_salvage:
+                raise corrupt(self.name, "its bytes are not what was written")
+        if revision != schema.HEAD:
+            self._upgrade()
+
+    def _examine_file(self) -> Claim | None:
+        if self.path is None:
+            return None
+        if not self.path.is_file():
+            return Claim(seal=None, is_seal_damaged=False, digest="")
+        return Claim.examine(self.path)
+
+    def _has_tables(self) -> bool:
+        with self.read() as connection:
+            return schema.has_tables(connection)
+
+    def _create(self, claim: Claim | None, *, may_create: bool) -> None:
+        """Make the tables; a sealed or longer file without tables has lost them."""
+        if claim is not None and self.path is not None:
+            size_bytes = self.path.stat().st_size if self.path.is_file() else 0
+            if claim.seal is not None or claim.is_seal_damaged or size_bytes > _EMPTY_SIZE_BYTES:
+                raise corrupt(self.name, "its tables are gone")
+        if not may_create:
+            raise NotFoundError(
+                f"{self.name} holds no tables", code="no-database", hint="stemma doctor --rebuild"
+            )
+        with self._engine.connect() as connection:
+            connection.execution_options(**{_WRITES: True})
+            with connection.begin():
+                self._take_turn(connection)
+                if not schema.has_tables(connection):  # nobody was faster
+                    schema.create(connection)
+        if self.path is not None:
+            sync_folder(self.path.parent)
+        self._has_written = True
+
+    def _upgrade(self) -> None:
+        # Alembic costs more to import than most commands take, and is hardly ever needed.
+        from stemma.db.migrations.upgrade import upgrade  # noqa: PLC0415
+
+        with self.write() as connection:
+            upgrade(connection)
+
+    def _seal(self, path: Path) -> None:
+        """Fold the log into the file and seal it; a reader or writer at work leaves it stale."""
+        if self.seal_state is SealState.BROKEN:
+            return
+        try:
+            _fold_log(self._engine)
+            with self._engine.connect() as connection:
+                connection.execution_options(**{_WRITES: True})
+                with connection.begin():  # holds the write lock; nothing is written
+                    if is_log_empty(path):
+                        write_seal(path, schema.read_generation(connection))
+        except (DBAPIError, sqlite3.Error, OSError, IntegrityError):
+            # Everything written is durable; only the seal stays stale, which harms nothing.
+            return
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise _bad_url(url) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite" or not parsed.database or not Path(parsed.database).is_absolute():
+        raise _bad_url(url)
+    return parsed
+
+
+def _bad_url(url: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"not a database: {url[:80]!r}",
+        code="bad-database-url",
+        hint="use sqlite:////absolute/path/stemma.db or postgresql://user@host/name",
+    )
+
+
+def _make_engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """Hand transactions to us, and make commits durable."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA cell_size_check = ON")
+        if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+    finally:
+        cursor.close()
+
+
+def _fold_log(engine: Engine) -> None:
+    """Fold the write-ahead log into the file, without waiting for anybody."""
+    pooled = engine.raw_connection()
+    try:
+        cursor = pooled.cursor()
+        cursor.execute("PRAGMA busy_timeout = 0")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor.close()
+    finally:
+        pooled.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    is_writing = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")

@@ -1,1 +1,1 @@
-"""Alembic migrations of the catalog database."""
+"""Alembic's environment and every revision of the schema."""
