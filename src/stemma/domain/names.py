@@ -74,7 +74,7 @@ def _check(name: str, pattern: re.Pattern[str], what: str, reserved: frozenset[s
             code="bad-name",
             hint=_proposal(name, pattern),
         )
-    if name in reserved or name.split(".")[0] in _DEVICES:
+    if name in reserved or name.split(".", maxsplit=1)[0] in _DEVICES:
         raise InvalidInputError(
             f"{what} name {name!r} is reserved",
             code="reserved-name",

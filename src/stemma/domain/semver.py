@@ -284,8 +284,8 @@ def _lower(text: str, whole: str) -> tuple[SemVer, int]:
         numbers.append(int(group))
     if any(group and group.isdigit() for group in match.groups()[len(numbers) :]):
         raise _bad_range(whole)
-    low = SemVer(*(numbers + [0, 0])[:3])
-    return low, len(numbers)
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return SemVer(major, minor, patch), len(numbers)
 
 
 def _caret(low: SemVer, given: int) -> SemVer:

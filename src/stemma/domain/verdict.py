@@ -7,8 +7,13 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
+
+NOTHING_CHANGED: Final = "all five components identical"
+"""Sentence of a verdict without findings."""
 
 
 class Level(Enum):
@@ -75,3 +80,18 @@ class Verdict:
     sentence: str
     profile: str = "default"
     significance: str = ""
+
+    @classmethod
+    def of(cls, findings: Iterable[Finding], *, profile: str, significance: str = "") -> Verdict:
+        """Conclude from findings: the highest level, and a sentence with its reasons."""
+        ordered = tuple(sorted(findings, key=lambda finding: -finding.level.rank))
+        level = ordered[0].level if ordered else Level.NONE
+        reasons = [finding.reason for finding in ordered if finding.level is level]
+        sentence = f"{level.value}: {'; '.join(reasons)}" if reasons else NOTHING_CHANGED
+        return cls(
+            level=level,
+            findings=ordered,
+            sentence=sentence,
+            profile=profile,
+            significance=significance,
+        )
