@@ -23,7 +23,6 @@ from stemma.store.hashing import blake3_raw
 BODY_LIMIT_BYTES: Final = 1 << 20
 CHUNK_LIMIT: Final = 1024
 DIGEST_BYTES: Final = 32
-PREFIX: Final = "frames/"
 
 _MINIMUM_CHUNK_BYTES: Final = 4 << 10
 _AVERAGE_CHUNK_BYTES: Final = 16 << 10
@@ -64,12 +63,6 @@ class Header(NamedTuple):
     body_bytes: int
     stored_bytes: int
     body_offset: int
-
-
-def frame_key(digest: bytes) -> str:
-    """Return the key of the frame with that raw digest."""
-    name = digest.hex()
-    return f"{PREFIX}{name[:2]}/{name[2:]}"
 
 
 def cut(stream: Readable) -> Iterator[tuple[bytes, bytes]]:

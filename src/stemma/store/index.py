@@ -47,6 +47,16 @@ class ChunkRow(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
 
 
+def rows_of(chunks: Iterable[tuple[bytes, int]]) -> list[ChunkRow]:
+    """Return the rows of a frame from its chunks' digests and sizes, in order."""
+    rows: list[ChunkRow] = []
+    offset = 0
+    for digest, size_bytes in chunks:
+        rows.append(ChunkRow(digest, offset, size_bytes))
+        offset += size_bytes
+    return rows
+
+
 @runtime_checkable
 class ChunkIndex(Protocol):
     """Finds chunks and aliases; implementations are safe to call from several threads."""

@@ -32,12 +32,12 @@ from stemma.store.frames import (
     Readable,
     cut,
     encode_frame,
-    frame_key,
     pack_chunks,
 )
 from stemma.store.hashing import blake3_raw, new_hasher
-from stemma.store.index import ChunkIndex, ChunkRow
-from stemma.store.recipes import Recipe, decode_recipe, encode_recipe, recipe_key
+from stemma.store.index import ChunkIndex, ChunkRow, rows_of
+from stemma.store.keys import frame_key, recipe_key
+from stemma.store.recipes import Recipe, decode_recipe, encode_recipe
 
 Progress = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
@@ -129,6 +129,7 @@ class Batch:
         self._open_chunks: list[Chunk] = []
         self._open_body = bytearray()
         self._pending: set[bytes] = set()
+        self._seen_frames: set[bytes] = set()
         self._frames: dict[bytes, bytes] = {}
         self._rows: dict[bytes, list[ChunkRow]] = {}
         self._frame_bytes = 0
@@ -176,7 +177,7 @@ class Batch:
         new_bytes = 0
         chunks = cut(reader)
         while window := list(islice(chunks, _WINDOW_CHUNKS)):
-            known = self._index.find([digest for digest, _ in window])
+            known = self._known([digest for digest, _ in window])
             for digest, data in window:
                 if digest not in known and digest not in self._pending:
                     self._append(digest, data)
@@ -189,6 +190,19 @@ class Batch:
             table=bytes(table),
         )
         return recipe, new_bytes
+
+    def _known(self, digests: list[bytes]) -> set[bytes]:
+        """Return the chunks that need not be stored: indexed, in a frame that exists.
+
+        Rows of a frame that somebody removed are dropped, so that the chunk is stored anew.
+        """
+        found = self._index.find(digests)
+        unseen = {location.frame for location in found.values()} - self._seen_frames
+        gone = {name for name in unseen if not self._backend.exists(frame_key(name))}
+        self._seen_frames |= unseen - gone
+        if gone:
+            self._index.drop_frames(gone)
+        return {digest for digest, location in found.items() if location.frame not in gone}
 
     def _append(self, digest: bytes, data: bytes) -> None:
         is_full = len(self._open_body) + len(data) > BODY_LIMIT_BYTES
@@ -205,13 +219,8 @@ class Batch:
             return
         frame = encode_frame(self._open_chunks, bytes(self._open_body))
         name = blake3_raw(frame)
-        rows: list[ChunkRow] = []
-        offset = 0
-        for chunk in self._open_chunks:
-            rows.append(ChunkRow(chunk.digest, offset, chunk.size_bytes))
-            offset += chunk.size_bytes
         self._frames[name] = frame
-        self._rows[name] = rows
+        self._rows[name] = rows_of(self._open_chunks)
         self._frame_bytes += len(frame)
         self._open_chunks = []
         self._open_body = bytearray()

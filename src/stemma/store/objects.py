@@ -19,7 +19,6 @@ Example:
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +27,23 @@ from typing import Final, final
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from stemma.domain.tree import EntryKind, Tree, TreeEntry, encode_tree
-from stemma.store import export, frames, recipes, trees
-from stemma.store.backends.base import BlobBackend, BlobStat
+from stemma.store import export, frames, trees
+from stemma.store.backends.base import BlobBackend
 from stemma.store.hashing import hash_bytes
-from stemma.store.index import ChunkIndex, ChunkRow
+from stemma.store.index import ChunkIndex, ChunkRow, rows_of
 from stemma.store.ingest import Batch, Progress, StoredFile, StoredTree
+from stemma.store.keys import (
+    Family,
+    parse_key,
+    recipe_key,
+    record_key,
+    records_prefix,
+    tree_key,
+)
 from stemma.store.reading import Reader
 
 __all__ = ["ObjectStore", "Progress", "RebuildReport", "StoredFile", "StoredTree"]
 
-RECORDS_PREFIX: Final = "records/"
-_KIND: Final = re.compile(r"[a-z][a-z-]*")
 _REBUILD_BATCH: Final = 256
 
 
@@ -57,23 +62,6 @@ class RebuildReport:
     chunk_count: int
     file_count: int
     skipped: tuple[str, ...]
-
-
-def record_key(kind: str, digest: Digest) -> str:
-    """Return the key of a record.
-
-    Raises:
-        InvalidInputError: If ``kind`` is not lower-case letters and hyphens, or the digest
-            not a sha256.
-    """
-    if not _KIND.fullmatch(kind) or digest.algorithm is not Algorithm.SHA256:
-        raise InvalidInputError(f"not a record: kind {kind!r}, {digest}", code="bad-record")
-    return f"{RECORDS_PREFIX}{kind}/{digest.hex[:2]}/{digest.hex[2:]}"
-
-
-def hex_of(key: str) -> str:
-    """Return the hexadecimal name in a key: its last two parts."""
-    return "".join(key.split("/")[-2:])
 
 
 @final
@@ -163,7 +151,7 @@ class ObjectStore:
     def _put_tree(self, tree: Tree, files: dict[str, StoredFile]) -> StoredTree:
         data = encode_tree(tree)
         digest = hash_bytes(data)
-        self._put_named(trees.tree_key(digest), data)
+        self._put_named(tree_key(digest), data)
         return StoredTree(
             digest=digest,
             size_bytes=tree.size_bytes,
@@ -215,7 +203,7 @@ class ObjectStore:
             IntegrityError: If it is damaged.
         """
         try:
-            data = self.backend.get(trees.tree_key(digest))
+            data = self.backend.get(tree_key(digest))
         except NotFoundError as error:
             raise NotFoundError(
                 f"the store holds no tree {digest}", code="tree-not-stored", hint="stemma doctor"
@@ -237,13 +225,13 @@ class ObjectStore:
     def has(self, digest: Digest) -> bool:
         """Return whether this file is stored; ``digest`` may be blake3, sha256 or md5."""
         try:
-            return self.backend.exists(recipes.recipe_key(self._file_digest(digest)))
+            return self.backend.exists(recipe_key(self._file_digest(digest)))
         except NotFoundError:
             return False
 
     def has_tree(self, digest: Digest) -> bool:
         """Return whether this tree is stored."""
-        return self.backend.exists(trees.tree_key(digest))
+        return self.backend.exists(tree_key(digest))
 
     def size(self, digest: Digest) -> int:
         """Return a file's size in bytes.
@@ -292,9 +280,8 @@ class ObjectStore:
 
     def list_records(self, kind: str) -> list[Digest]:
         """Return every record of a kind, sorted; foreign files are left to ``verify``."""
-        prefix = record_key(kind, Digest.sha256("0" * 64))[:-65]
-        digests = [_digest_or_none(Algorithm.SHA256, stat) for stat in self.backend.list(prefix)]
-        return sorted(digest for digest in digests if digest is not None)
+        found = [parse_key(stat.key) for stat in self.backend.list(records_prefix(kind))]
+        return sorted(key.digest for key in found if key is not None)
 
     def rebuild_index(self, progress: Progress | None = None) -> RebuildReport:
         """Make the index again from the headers of frames and from recipes.
@@ -305,12 +292,13 @@ class ObjectStore:
         skipped: list[str] = []
         frame_count = chunk_count = 0
         rows: dict[bytes, list[ChunkRow]] = {}
-        for stat in self.backend.list(frames.PREFIX):
-            found = self._frame_rows(stat)
-            if found is None:
+        for stat in self.backend.list(Family.FRAME.prefix):
+            key = parse_key(stat.key)
+            found = self._frame_rows(stat.key)
+            if key is None or found is None:
                 skipped.append(stat.key)
                 continue
-            rows[bytes.fromhex(hex_of(stat.key))] = found
+            rows[bytes.fromhex(key.hex)] = found
             frame_count += 1
             chunk_count += len(found)
             if len(rows) == _REBUILD_BATCH:
@@ -328,39 +316,24 @@ class ObjectStore:
             skipped=(*skipped, *unreadable),
         )
 
-    def _frame_rows(self, stat: BlobStat) -> list[ChunkRow] | None:
-        if _digest_or_none(Algorithm.BLAKE3, stat) is None:
-            return None
-        head = self.backend.get_range(stat.key, 0, frames.HEADER_LIMIT_BYTES)
+    def _frame_rows(self, key: str) -> list[ChunkRow] | None:
         try:
-            header = frames.decode_header(head, stat.key)
-        except IntegrityError:
+            head = self.backend.get_range(key, 0, frames.HEADER_LIMIT_BYTES)
+            header = frames.decode_header(head, key)
+        except (IntegrityError, InvalidInputError):
             return None
-        rows: list[ChunkRow] = []
-        offset = 0
-        for chunk in header.chunks:
-            rows.append(ChunkRow(chunk.digest, offset, chunk.size_bytes))
-            offset += chunk.size_bytes
-        return rows
+        return rows_of(header.chunks)
 
     def _sha256_aliases(self) -> tuple[dict[Digest, Digest], list[str]]:
         aliases: dict[Digest, Digest] = {}
         unreadable: list[str] = []
-        for stat in self.backend.list(recipes.PREFIX):
-            digest = _digest_or_none(Algorithm.BLAKE3, stat)
+        for stat in self.backend.list(Family.RECIPE.prefix):
+            key = parse_key(stat.key)
             try:
-                if digest is not None:
-                    aliases[self._reader.recipe(digest).sha256] = digest
+                if key is not None:
+                    aliases[self._reader.recipe(key.digest).sha256] = key.digest
                     continue
             except IntegrityError:
                 pass
             unreadable.append(stat.key)
         return aliases, unreadable
-
-
-def _digest_or_none(algorithm: Algorithm, stat: BlobStat) -> Digest | None:
-    """Return the digest that a key names, or none when the key is foreign."""
-    try:
-        return Digest(algorithm, hex_of(stat.key))
-    except InvalidInputError:
-        return None

@@ -18,10 +18,11 @@ from typing import Final, final
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.store.backends.base import BlobBackend
-from stemma.store.frames import Chunk, decode_frame, frame_key
+from stemma.store.frames import Chunk, decode_frame
 from stemma.store.hashing import blake3_raw, new_hasher
 from stemma.store.index import ChunkIndex, ChunkLocation
-from stemma.store.recipes import Recipe, decode_recipe, recipe_key
+from stemma.store.keys import frame_key, recipe_key
+from stemma.store.recipes import Recipe, decode_recipe
 
 _CACHED_FRAMES: Final = 16
 _WINDOW_CHUNKS: Final = 256

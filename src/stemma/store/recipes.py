@@ -22,11 +22,9 @@ from stemma.store.frames import (
 )
 from stemma.store.hashing import blake3_raw
 
-PREFIX: Final = "recipes/"
 _MAGIC: Final = b"STMR"
 _VERSION: Final = 1
 _FIXED: Final = struct.Struct("<4sB3sQ32s32sI")
-RECIPE_HEADER_BYTES: Final = _FIXED.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +47,6 @@ class Recipe:
     def chunks(self) -> tuple[Chunk, ...]:
         """The chunks in order."""
         return unpack_chunks(self.table)
-
-
-def recipe_key(digest: Digest) -> str:
-    """Return the key of the recipe of the file with that blake3."""
-    return f"{PREFIX}{digest.hex[:2]}/{digest.hex[2:]}"
 
 
 def encode_recipe(recipe: Recipe) -> bytes:

@@ -1,4 +1,4 @@
-"""Trees in the store and in folders: keys, decoding, and looking at a folder's entries.
+"""Trees in the store and in folders: decoding, and looking at a folder's entries.
 
 Invariants (normative text: ``docs/formats/store.md`` §Trees):
     * A tree's key is the blake3 of its canonical bytes.
@@ -23,7 +23,6 @@ from stemma.domain.tree import EntryKind, Tree, check_link, check_paths, decode_
 from stemma.store.backends.local import translated_os_errors
 from stemma.store.hashing import hash_bytes
 
-PREFIX: Final = "trees/"
 _MISSING_HINT: Final = "check the path"
 
 
@@ -40,11 +39,6 @@ class Sighting:
     path: str
     kind: EntryKind
     target: str = ""
-
-
-def tree_key(digest: Digest) -> str:
-    """Return the key of the tree with that blake3."""
-    return f"{PREFIX}{digest.hex[:2]}/{digest.hex[2:]}"
 
 
 def verified_tree(data: bytes, digest: Digest) -> Tree:

@@ -1,0 +1,277 @@
+"""Garbage collection: what roots reach, and removing the rest in a safe order.
+
+Invariants (normative text: ``docs/formats/store.md`` §Garbage collection):
+    * Nothing that a root reaches is removed; what is younger than the grace period is a root.
+    * When something on the way cannot be read, nothing at all is removed.
+    * Order: records, trees, aliases and recipes → index rows → frames; each step durable
+      before the next, so a crash leaves only objects that nothing names.
+    * A frame goes only when none of its chunks is in a live file.
+
+The caller holds the store's lock exclusively and says what the roots are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, final
+
+from stemma.domain.digest import Algorithm, Digest
+from stemma.domain.errors import IntegrityError, InvalidInputError, StemmaError
+from stemma.store import frames
+from stemma.store.backends.base import BlobStat
+from stemma.store.keys import Family, ObjectKey, blob_key, parse_key, recipe_key
+from stemma.store.objects import ObjectStore
+from stemma.store.recipes import Recipe, decode_recipe
+
+_REASONS: Final = {
+    Family.RECORD: "record that no root reaches",
+    Family.TREE: "tree that no root reaches",
+    Family.RECIPE: "file that no root reaches",
+    Family.FRAME: "no live chunk inside",
+}
+"""Why an object goes, in the order in which families are removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """A blob that was, or would be, removed.
+
+    Attributes:
+        key: Its key.
+        size_bytes: Its stored size.
+        reason: Why, in words.
+    """
+
+    key: str
+    size_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcReport:
+    """What a collection did, or would do.
+
+    Attributes:
+        kept: How many blobs stay.
+        removed: What went, in order of removal.
+        freed_bytes: Sum of the removed blobs' stored sizes.
+    """
+
+    kept: int
+    removed: tuple[Removal, ...]
+    freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reachable:
+    """What roots reach.
+
+    Attributes:
+        keys: Keys of records, trees and recipes.
+        chunks: Raw digests of the chunks of every reached file.
+    """
+
+    keys: frozenset[ObjectKey]
+    chunks: frozenset[bytes]
+
+
+def reachable(store: ObjectStore, roots: Iterable[Digest]) -> Reachable:
+    """Say what these records, trees and files reach.
+
+    Raises:
+        IntegrityError: If a root is not stored (``root-missing``), or something on the
+            way is missing or damaged.
+    """
+    found = (parse_key(stat.key) for stat in store.backend.list())
+    walk = _Walk(store, [key for key in found if key is not None])
+    for root in roots:
+        walk.follow(root, is_required=True)
+    return walk.finish()
+
+
+def collect(
+    store: ObjectStore,
+    roots: Iterable[Digest],
+    *,
+    now: datetime,
+    grace_seconds: int,
+    is_dry_run: bool,
+) -> GcReport:
+    """Remove what neither the roots nor anything younger than the grace period reaches.
+
+    Raises:
+        IntegrityError: As for ``reachable``; nothing has been removed then.
+    """
+    found = [(parse_key(stat.key), stat) for stat in store.backend.list()]
+    objects = {key: stat for key, stat in found if key is not None}
+    old_before = now - timedelta(seconds=grace_seconds)
+    young = {key for key, stat in objects.items() if stat.modified_at > old_before}
+    walk = _Walk(store, objects)
+    for root in roots:
+        walk.follow(root, is_required=True)
+    for key in sorted(young, key=lambda key: key.hex):
+        walk.visit(key)
+    live = walk.finish()
+    kept = young | live.keys | walk.unreadable
+    dead = {
+        family: [
+            key
+            for key in objects.keys() - kept
+            if key.family is family
+            and not (family is Family.FRAME and _is_live(store, objects[key].key, live))
+        ]
+        for family in _REASONS
+    }
+    if not is_dry_run:
+        _remove(store, dead)
+    removed = tuple(
+        _removal(objects[key], reason)
+        for family, reason in _REASONS.items()
+        for key in sorted(dead[family], key=lambda key: key.hex)
+    )
+    return GcReport(
+        kept=len(objects) - len(removed),
+        removed=removed,
+        freed_bytes=sum(removal.size_bytes for removal in removed),
+    )
+
+
+def _removal(stat: BlobStat, reason: str) -> Removal:
+    return Removal(key=stat.key, size_bytes=stat.size_bytes, reason=reason)
+
+
+def _remove(store: ObjectStore, dead: Mapping[Family, Sequence[ObjectKey]]) -> None:
+    """Remove objects in the order of the invariants."""
+    store.backend.delete_many(blob_key(key) for key in dead[Family.RECORD])
+    store.backend.delete_many(blob_key(key) for key in dead[Family.TREE])
+    store.index.drop_aliases([key.digest for key in dead[Family.RECIPE]])
+    store.backend.delete_many(blob_key(key) for key in dead[Family.RECIPE])
+    store.index.drop_frames([bytes.fromhex(key.hex) for key in dead[Family.FRAME]])
+    store.backend.delete_many(blob_key(key) for key in dead[Family.FRAME])
+
+
+def _is_live(store: ObjectStore, key: str, live: Reachable) -> bool:
+    """Return whether a frame holds a live chunk; one that cannot be read is kept."""
+    try:
+        head = store.backend.get_range(key, 0, frames.HEADER_LIMIT_BYTES)
+        header = frames.decode_header(head, key)
+    except StemmaError:
+        return True
+    return any(chunk.digest in live.chunks for chunk in header.chunks)
+
+
+def _digests_in(value: object) -> Iterator[Digest]:
+    """Yield every string inside a JSON value that reads as a digest, names of fields too."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                try:
+                    yield Digest.parse(text)
+                except InvalidInputError:
+                    continue
+            case dict() as fields:
+                waiting += [*fields.keys(), *fields.values()]
+            case list() as items:
+                waiting += items
+            case _:
+                continue
+
+
+@final
+class _Walk:
+    """Marks what is reached, from a listing taken before.
+
+    Attributes:
+        unreadable: Recipes that are damaged; nobody can tell which sha256 reaches them.
+    """
+
+    def __init__(self, store: ObjectStore, keys: Iterable[ObjectKey]) -> None:
+        self._store = store
+        self._keys = set(keys)
+        self._by_sha256: dict[str, list[ObjectKey]] = {}
+        self._reached: set[ObjectKey] = set()
+        self._waiting: list[ObjectKey] = []
+        self._chunks: set[bytes] = set()
+        self.unreadable: set[ObjectKey] = set()
+        for key in self._keys:
+            if key.family is Family.RECORD:
+                self._by_sha256.setdefault(key.hex, []).append(key)
+            elif key.family is Family.RECIPE:
+                self._note_sha256(key)
+
+    def _recipe(self, key: ObjectKey) -> Recipe:
+        return decode_recipe(self._store.backend.get(recipe_key(key.digest)), key.digest)
+
+    def _note_sha256(self, key: ObjectKey) -> None:
+        # From the recipes, not from the index: a lost alias row must not cost a file.
+        try:
+            recipe = self._recipe(key)
+        except IntegrityError:
+            self.unreadable.add(key)
+        else:
+            self._by_sha256.setdefault(recipe.sha256.hex, []).append(key)
+
+    def follow(self, digest: Digest, *, is_required: bool) -> None:
+        """Visit everything stored that a digest may name."""
+        targets = self._targets(digest)
+        if is_required and not targets:
+            raise IntegrityError(
+                f"{digest} must be kept and is not in the store",
+                code="root-missing",
+                hint="stemma doctor",
+            )
+        for key in targets:
+            self.visit(key)
+
+    def visit(self, key: ObjectKey) -> None:
+        """Mark one object, to be read in turn; frames live by their chunks."""
+        if key in self._reached or key.family is Family.FRAME:
+            return
+        self._reached.add(key)
+        self._waiting.append(key)
+
+    def finish(self) -> Reachable:
+        """Read what is marked until nothing new is reached."""
+        while self._waiting:
+            self._expand(self._waiting.pop())
+        return Reachable(keys=frozenset(self._reached), chunks=frozenset(self._chunks))
+
+    def _targets(self, digest: Digest) -> list[ObjectKey]:
+        match digest.algorithm:
+            case Algorithm.BLAKE3:
+                named = [
+                    ObjectKey(family, "", digest.hex) for family in (Family.TREE, Family.RECIPE)
+                ]
+                return [key for key in named if key in self._keys]
+            case Algorithm.SHA256:
+                return self._by_sha256.get(digest.hex, [])
+            case Algorithm.MD5:
+                found = self._store.index.find_alias(digest)
+                return [] if found is None else self._targets(found)
+
+    def _expand(self, key: ObjectKey) -> None:
+        match key.family:
+            case Family.RECORD:
+                for digest in _references(self._store.read_record(key.kind, key.digest)):
+                    self.follow(digest, is_required=False)
+            case Family.TREE:
+                for entry in self._store.read_tree(key.digest).entries:
+                    if entry.digest is not None:
+                        self.follow(entry.digest, is_required=True)
+            case Family.RECIPE:
+                self._chunks.update(chunk.digest for chunk in self._recipe(key).chunks)
+            case Family.FRAME:
+                return
+
+
+def _references(data: bytes) -> Iterator[Digest]:
+    """Yield every digest in a record; one that is not JSON has none."""
+    try:
+        value: object = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    yield from _digests_in(value)
