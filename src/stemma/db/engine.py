@@ -36,6 +36,8 @@ from stemma.db.failures import corrupt, translate
 from stemma.db.seal import Claim, SealState, is_log_empty, sync_folder, write_seal
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 
+__all__ = ["BUSY_TIMEOUT_SECONDS", "Connection", "Database"]
+
 BUSY_TIMEOUT_SECONDS: Final = 30
 """How long a command waits for another one's write transaction."""
 
