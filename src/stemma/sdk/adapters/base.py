@@ -1,0 +1,218 @@
+"""What an adapter is: it reads a live model, answers with it, and loads it again.
+
+Invariants:
+    * An adapter reads the object it is given; it patches nothing and trains nothing.
+    * Two equal models give equal tensor digests and equal configuration, whatever their files.
+    * Loading never runs code that came with the files unless the caller says so.
+
+This module does not choose an adapter; see ``stemma.sdk.adapters.registry``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from stemma.catalog.capture.base import CapturedModel
+from stemma.domain.component import ANY_SIZE, ValueSpec
+from stemma.domain.errors import InvalidInputError
+
+PICKLE_NAME: Final = "model.pkl"
+_FOREIGN_FOLDERS: Final = tuple(
+    Path(sysconfig.get_path(kind)).resolve()
+    for kind in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureRequest:
+    """What an adapter is asked to read.
+
+    Attributes:
+        model: The live object.
+        folder: Empty folder for the model's files.
+        sample: Inputs of the test set as the user gave them; ``None`` without a test set.
+        interface: Methods the user declares as the contract; empty: every method there is.
+        optimizer: torch optimizer, for its hyperparameters.
+        is_pickle_allowed: ``unsafe_pickle=True``: write a pickle instead of a safe format.
+    """
+
+    model: object
+    folder: Path
+    sample: object = None
+    interface: tuple[str, ...] = ()
+    optimizer: object = None
+    is_pickle_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a model answered.
+
+    Attributes:
+        predictions: (n,) or (n, k) answers.
+        scores: (n, k) float scores per class; ``None`` when the model has none.
+        classes: Class names in the order of the columns of ``scores``.
+        task: ``classification``, ``regression``, ``other``; empty: the adapter cannot tell.
+    """
+
+    predictions: NDArray[np.generic]
+    scores: NDArray[np.floating] | None = None
+    classes: tuple[str, ...] = ()
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRequest:
+    """What an adapter is asked to load.
+
+    Attributes:
+        folder: Folder with the model's files, already verified.
+        files: Their relative paths.
+        code_folder: Folder with the captured source; ``None`` unless the caller trusts it.
+        family: Class path of the model.
+        into: Object that takes the state (torch); ``None`` when not given.
+        trust: Type names that may be constructed although they are not scikit-learn's own.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    code_folder: Path | None = None
+    family: str = ""
+    into: object = None
+    trust: tuple[str, ...] = ()
+
+
+class ModelAdapter(Protocol):
+    """Reads, asks and loads the models of one library."""
+
+    @property
+    def loader(self) -> str:
+        """Name stored in the manifest, by which ``load`` finds this adapter again."""
+        ...
+
+    def accepts(self, model: object) -> bool:
+        """Say whether this adapter reads ``model``."""
+        ...
+
+    def capture(self, request: CaptureRequest) -> CapturedModel:
+        """Read the model and write its files."""
+        ...
+
+    def answer(self, model: object, inputs: object, labels: NDArray[np.generic] | None) -> Answers:
+        """Ask the model; ``labels`` only tell the kind of answer that is expected."""
+        ...
+
+    def load(self, request: LoadRequest) -> object:
+        """Return the native object."""
+        ...
+
+
+def tensor_digest(dtype: str, shape: Sequence[int], data: bytes | memoryview) -> str:
+    """Return blake3 hex over dtype, shape and the C-ordered little-endian bytes."""
+    hasher = blake3(f"{dtype} {'x'.join(map(str, shape))}\n".encode())
+    hasher.update(data)
+    return hasher.hexdigest()
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """Return the digest of an array's values, free of padding, byte order and memory layout.
+
+    Arguments of dtype object must hold text or plain numbers.
+    """
+    if array.dtype.names is not None:
+        parts = [f"{name} {array_digest(array[name])}" for name in array.dtype.names]
+        return tensor_digest("struct", array.shape, "\n".join(parts).encode())
+    if array.dtype.kind in "OUS":
+        text = json.dumps([str(item) for item in array.ravel().tolist()], ensure_ascii=False)
+        return tensor_digest("str", array.shape, text.encode("utf-8", errors="backslashreplace"))
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return tensor_digest(array.dtype.name, array.shape, little.tobytes())
+
+
+def class_path(kind: type) -> str:
+    """Return the shortest public dotted path of a class, ``torch.nn.Linear``.
+
+    A class of the script itself gets the script's name instead of ``__main__``.
+    """
+    parts = kind.__module__.split(".")
+    for depth in range(1, len(parts) + 1):
+        prefix = ".".join(parts[:depth])
+        if getattr(sys.modules.get(prefix), kind.__qualname__, None) is kind:
+            return f"{_public_module(prefix)}.{kind.__qualname__}"
+    return f"{_public_module(kind.__module__)}.{kind.__qualname__}"
+
+
+def _public_module(name: str) -> str:
+    if name != "__main__":
+        return name
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    return Path(script).stem if script else name
+
+
+def array_spec(name: str, array: NDArray[np.generic]) -> ValueSpec:
+    """Describe a batch: the first dimension is of any size."""
+    dtype = "str" if array.dtype.kind in "OUS" else array.dtype.name
+    return ValueSpec(name=name, dtype=dtype, shape=(ANY_SIZE, *array.shape[1:]))
+
+
+def check_interface(interface: Sequence[str], methods: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return the declared methods, or every method when none are declared.
+
+    Raises:
+        InvalidInputError: If a declared method does not exist.
+    """
+    missing = [method for method in interface if method not in methods]
+    if missing:
+        raise InvalidInputError(
+            f"interface names {', '.join(missing)}, which {what} does not have",
+            code="interface-missing",
+            hint=f"it has {', '.join(methods) or 'none'}",
+        )
+    return tuple(interface) or tuple(methods)
+
+
+def is_own_file(path: Path) -> bool:
+    """Say whether a source file is the user's own, neither installed nor of the library."""
+    file = path.resolve()
+    if not file.is_file() or file.is_relative_to(Path(__file__).resolve().parents[2]):
+        return False
+    return not any(file.is_relative_to(folder) for folder in _FOREIGN_FOLDERS)
+
+
+def defining_source(objects: Iterable[object]) -> tuple[dict[str, str], tuple[Path, ...]]:
+    """Return the source of the user's own classes and functions, and the files they stand in.
+
+    Works for objects of the running script too. What has no source (made in an interactive
+    session) is left out.
+    """
+    sources: dict[str, str] = {}
+    modules: set[Path] = set()
+    for item in objects:
+        for part in _own_classes(item) if isinstance(item, type) else [item]:
+            try:
+                file = inspect.getsourcefile(part)  # type: ignore[arg-type]
+                text = inspect.getsource(part)  # type: ignore[arg-type]
+            except (OSError, TypeError):
+                continue
+            if file is None or not is_own_file(Path(file)):
+                continue
+            module = _public_module(getattr(part, "__module__", "") or "")
+            sources[f"{module}.{getattr(part, '__qualname__', '')}"] = text
+            if getattr(part, "__module__", "") != "__main__":
+                modules.add(Path(file).resolve())
+    return dict(sorted(sources.items())), tuple(sorted(modules))
+
+
+def _own_classes(kind: type) -> list[type]:
+    return [base for base in kind.__mro__ if base is not object]

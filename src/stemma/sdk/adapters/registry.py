@@ -1,0 +1,69 @@
+"""Chooses the adapter for a live model, or the one a version was recorded with.
+
+Invariants:
+    * A library is never imported to look at an object: its class tells which library made it.
+    * A missing library is named with the extra that installs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Final, cast
+
+from stemma.domain.errors import InvalidInputError
+from stemma.sdk.adapters.base import ModelAdapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One library: its adapter's name, and the packages whose classes it reads."""
+
+    loader: str
+    packages: frozenset[str]
+
+
+_ENTRIES: Final = (
+    _Entry(loader="onnx", packages=frozenset({"onnx", "onnxruntime"})),
+    _Entry(loader="torch", packages=frozenset({"torch"})),
+    _Entry(loader="sklearn", packages=frozenset({"sklearn"})),
+)
+
+
+def adapter_for(model: object) -> ModelAdapter:
+    """Return the adapter that reads ``model``.
+
+    Raises:
+        InvalidInputError: If there is none, or its library is not installed.
+    """
+    roots = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
+    for entry in _ENTRIES:
+        if roots & entry.packages:
+            adapter = adapter_named(entry.loader)
+            if adapter.accepts(model):
+                return adapter
+    raise InvalidInputError(
+        f"cannot read a model of type {type(model).__module__}.{type(model).__qualname__}",
+        code="unknown-model-type",
+        hint="pass a scikit-learn estimator, a torch module, an ONNX model or the path of a file; "
+        "run.model(model, unsafe_pickle=True) keeps a pickle that cannot be loaded safely",
+    )
+
+
+def adapter_named(loader: str) -> ModelAdapter:
+    """Return the adapter with that name.
+
+    Raises:
+        InvalidInputError: If there is none, or its library is not installed.
+    """
+    if loader not in {entry.loader for entry in _ENTRIES}:
+        raise InvalidInputError(f"no adapter is called {loader!r}", code="unknown-adapter")
+    try:
+        module = importlib.import_module(f"stemma.sdk.adapters.{loader}")
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"models of {loader} need the package {error.name}, which is not installed",
+            code="library-missing",
+            hint=f"pip install 'stemma-ml[{loader}]'",
+        ) from error
+    return cast("ModelAdapter", module.ADAPTER)
