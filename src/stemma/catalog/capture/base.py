@@ -38,7 +38,8 @@ class CapturedModel:
         configuration: What else decides behaviour (JSON values); part of the identity.
         passed: Hyperparameters that were passed (JSON values, floats allowed).
         defaulted: Hyperparameters that took their default.
-        defining_source: Source text by qualified name of the user's own classes that make the model.
+        defining_source: Source text of the user's own classes that make the model, by
+            qualified name.
         defining_modules: Files of the user's own modules that define the model.
         is_pickle: The files contain a pickle.
     """
@@ -48,8 +49,8 @@ class CapturedModel:
     family: str
     summary: str
     parameter_count: int = 0
-    structure: Structure = Structure()
-    signature: Signature = Signature()
+    structure: Structure = field(default_factory=Structure)
+    signature: Signature = field(default_factory=Signature)
     labels: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     special_tokens: tuple[str, ...] = ()

@@ -19,9 +19,10 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 import numpy as np
@@ -62,16 +63,14 @@ def to_json_value(value: object, depth: int = 0) -> object:
             hint="pass plain values; an object that contains itself cannot be recorded",
         )
     match value:
-        case None | bool() | str():
+        case None | bool():
             return value
-        case Enum():
-            return to_json_value(value.value, depth + 1)
-        case int():
+        case str() if not isinstance(value, Enum):
+            return str(value)
+        case int() if not isinstance(value, Enum):
             return int(value)
-        case float():
+        case float() if not isinstance(value, Enum):
             return _float_value(float(value))
-        case Path():
-            return value.as_posix()
         case Mapping():
             return {str(key): to_json_value(item, depth + 1) for key, item in value.items()}
         case _:
@@ -79,15 +78,22 @@ def to_json_value(value: object, depth: int = 0) -> object:
 
 
 def _other_value(value: object, depth: int) -> object:
-    if isinstance(value, np.generic):
-        return to_json_value(value.item(), depth + 1)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, Enum):
+        return to_json_value(value.value, depth + 1)
+    if isinstance(value, np.generic | np.ndarray):
         return to_json_value(value.tolist(), depth + 1)
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         items = [to_json_value(item, depth + 1) for item in value]
         return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return [to_json_value(item, depth + 1) for item in value]
+    return _marked(value)
+
+
+def _marked(value: object) -> object:
+    """Return what JSON cannot say as text that two equal runs write alike."""
+    if isinstance(value, PurePath):
+        return value.as_posix()
     if isinstance(value, type) or callable(value):
         name = getattr(value, "__qualname__", type(value).__qualname__)
         module = getattr(value, "__module__", type(value).__module__)
@@ -104,7 +110,7 @@ def _float_value(value: float) -> object:
 
 
 def read_params(path: Path) -> dict[str, object]:
-    """Read a parameter file (``.yaml``, ``.yml``, ``.json``, ``.toml``) as one flat-or-nested table.
+    """Read a parameter file (``.yaml``, ``.yml``, ``.json``, ``.toml``) as a table.
 
     Raises:
         NotFoundError: If there is no such file.
