@@ -7,13 +7,15 @@ Invariants:
 
 from __future__ import annotations
 
+from typing import Final
+
 from stemma.domain.axis_interface import appended_sizes
 from stemma.domain.component import ANY_SIZE
 from stemma.domain.facts import Tensor, VersionFacts
 from stemma.domain.policy import ModelPolicy
 from stemma.domain.verdict import Axis, Finding, Level
 
-_SHOWN: int = 3
+_SHOWN: Final = 3
 
 
 def _finding(axis: Axis, level: Level, code: str, reason: str) -> Finding:
@@ -90,7 +92,7 @@ def judge_architecture(
         reason = f"the structure of only one version is known ({len(by_name)} parameter tensors)"
         return [_architecture(Level.MAJOR, "structure-missing", reason)]
     is_base = policy.is_adapter_base or old.is_adapter_base or new.is_adapter_base
-    findings = _structural(before, after, kept, grown)
+    findings = _structural(before, after, kept, is_grown=bool(grown))
     if is_base:
         return [
             _architecture(
@@ -125,24 +127,15 @@ def _both(before: VersionFacts, after: VersionFacts) -> str:
 
 
 def _structural(
-    before: VersionFacts, after: VersionFacts, kept: int, grown: dict[int, int]
+    before: VersionFacts, after: VersionFacts, kept: int, *, is_grown: bool
 ) -> list[Finding]:
     old, new = before.structure, after.structure
     by_name = {tensor.name: tensor for tensor in new.tensors}
     added = len(by_name.keys() - {tensor.name for tensor in old.tensors})
     findings: list[Finding] = []
     layers = [(layer.name, layer.kind) for layer in old.layers]
-    resized = any(
-        tensor.shape != by_name[tensor.name].shape
-        and any(
-            one != other and grown.get(one) == other
-            for one, other in zip(tensor.shape, by_name[tensor.name].shape, strict=True)
-        )
-        for tensor in old.tensors
-        if tensor.name in by_name and _is_kept(tensor, by_name[tensor.name], grown)
-    )
     is_other = layers != [(layer.name, layer.kind) for layer in new.layers]
-    if added or kept < len(old.tensors) or is_other or resized:
+    if added or kept < len(old.tensors) or is_other or is_grown:
         reason = (
             f"structure extended: {kept} of {len(old.tensors)} parameter tensors kept, "
             f"{added} added, {len(old.layers)} → {len(new.layers)} layers"

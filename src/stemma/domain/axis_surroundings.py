@@ -167,11 +167,12 @@ def judge_content(
     if old.datasets.identity != new.datasets.identity:
         reason = f"training data {_datasets(old, new)}"
         findings.append(_finding(Axis.CONTENT, Level.PATCH, "datasets-changed", reason))
-    is_listed = not measurements.is_source_equal_but_for_hyperparameters
-    if old.pipeline.identity != new.pipeline.identity and is_listed:
+    is_retuned = old.hyperparameters.identity != new.hyperparameters.identity
+    is_explained = is_retuned and measurements.is_source_equal_but_for_hyperparameters
+    if old.pipeline.identity != new.pipeline.identity and not is_explained:
         reason = f"pipeline {_pipeline(old, new)}"
         findings.append(_finding(Axis.CONTENT, Level.PATCH, "pipeline-changed", reason))
-    if old.hyperparameters.identity != new.hyperparameters.identity:
+    if is_retuned:
         reason = f"hyperparameters {_hyperparameters(before, after)}"
         findings.append(_finding(Axis.CONTENT, Level.PATCH, "hyperparameters-changed", reason))
     return findings
@@ -216,23 +217,20 @@ def _pipeline(old: Manifest, new: Manifest) -> str:
 
 def _hyperparameters(before: VersionFacts, after: VersionFacts) -> str:
     old, new = before.hyperparameters, after.hyperparameters
-    changes = [
-        f"{name} {_value(old[name])} → {_value(value)}"
+    changes = {
+        name: f"{name} {_value(old[name])} → {_value(value)}"
         for name, value in new.items()
         if name in old and not _is_same(old[name], value)
-    ]
-    changes += [f"{name}={_value(value)} added" for name, value in new.items() if name not in old]
-    changes += [f"{name} removed" for name in old if name not in new]
+    }
+    changes |= {
+        name: f"{name}={_value(value)} added" for name, value in new.items() if name not in old
+    }
+    changes |= {name: f"{name} removed" for name in old if name not in new}
     if not changes:
         return "passed otherwise, same values"
-    changed = {
-        name
-        for name in old.keys() | new.keys()
-        if name not in old or name not in new or not _is_same(old[name], new[name])
-    }
-    is_seed_only = all(name.rpartition("__")[2] in _SEEDS for name in changed)
+    is_seed_only = all(name.rpartition("__")[2] in _SEEDS for name in changes)
     note = " (a new seed alone usually moves some answers)" if is_seed_only else ""
-    return f"{_listed(changes)}{note}"
+    return f"{_listed(list(changes.values()))}{note}"
 
 
 def _is_same(one: object, other: object) -> bool:

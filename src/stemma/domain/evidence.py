@@ -34,7 +34,7 @@ from stemma.domain.facts import Measurements, PairedBehaviour, VersionFacts
 from stemma.domain.gate import REGRESSION
 from stemma.domain.policy import ModelPolicy
 from stemma.domain.release import GateResult
-from stemma.domain.verdict import Axis, Finding, Level, Verdict
+from stemma.domain.verdict import Finding, Verdict
 
 __all__ = ["assess", "check_regression", "is_significant_loss"]
 
@@ -69,8 +69,8 @@ def assess(
 def _changed(
     before: VersionFacts, after: VersionFacts, measurements: Measurements, policy: ModelPolicy
 ) -> list[Finding]:
-    """Ask every axis; a change that none of them can name is still a PATCH."""
-    findings = [
+    """Ask every axis; each identity that differs gives at least one finding."""
+    return [
         *judge_interface(before, after, policy),
         *judge_labels(before, after),
         *judge_architecture(before, after, policy),
@@ -79,16 +79,6 @@ def _changed(
         *judge_environment(before, after, measurements.environment),
         *judge_service(before, after, policy),
         *judge_content(before, after, measurements),
-    ]
-    if findings:
-        return findings
-    return [
-        Finding(
-            axis=Axis.CONTENT,
-            level=Level.PATCH,
-            code="source-changed",
-            reason="pipeline recorded otherwise",
-        )
     ]
 
 
