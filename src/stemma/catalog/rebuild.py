@@ -1,14 +1,156 @@
-"""The database, made again from the records in the store."""
+"""Makes the database again from the records in the store.
+
+Manifests, releases, channel moves and models come from records alone (``replay`` says
+which of two claimants counts).  Finished runs come from their manifests.  What has no
+record (failed and running runs, who ran what where, learning curves, tracked paths) is
+carried over from the old database, row by row, each row only if it matches its digest.
+
+Invariants:
+    * SQLite: a new file is made and sealed beside the old one and swapped in by rename, so
+      that a crash leaves either database whole.  The old log goes before the rename: SQLite
+      would replay it into the new file.
+    * PostgreSQL: all rows change in one transaction.
+    * The chunk index is made again from the objects.
+    * Rebuilding a sound database gives the same rows.
+
+The caller holds the store's lock exclusively.  Curves that the old database lost come
+back from journals: ``RunService.restore_curves``.
+"""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from stemma.catalog import queries
+from stemma.catalog import rows as build
+from stemma.catalog.replay import Records, load_records
+from stemma.db.chunk_index import SqlChunkIndex
+from stemma.db.engine import Connection, Database, sqlite_path
+from stemma.db.rows import Value
+from stemma.db.salvage import sound_rows
+from stemma.db.schema import count_rows
+from stemma.db.seal import sidecar_path, sync_folder
+from stemma.db.tables import run_points, runs, tracked
+from stemma.domain.errors import StemmaError
+from stemma.store.backends.base import BlobBackend
+from stemma.store.index import ChunkLocation, MemoryChunkIndex
 from stemma.store.objects import ObjectStore
 
 
-def rebuild(
-    url: str, objects: ObjectStore, *, journal_folder: Path | None = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Salvage:
+    """What the old database still knew that no record says.
+
+    Attributes:
+        runs: Sound rows of runs.
+        run_points: Sound rows of learning curves.
+        tracked: Sound rows of tracked trees.
+    """
+
+    runs: list[dict[str, Value]] = field(default_factory=list)
+    run_points: list[dict[str, Value]] = field(default_factory=list)
+    tracked: list[dict[str, Value]] = field(default_factory=list)
+
+
+def rebuild(url: str, backend: BlobBackend) -> dict[str, int]:
+    """Make every row again.
+
+    Args:
+        url: Where the database is, whatever state it is in.
+        backend: Where the objects are.
+
+    Returns:
+        How many rows each table has now, and ``damaged_records``: records that were left out.
+    """
+    records = load_records(ObjectStore(backend, MemoryChunkIndex()))
+    salvage = _salvage(url)
+    path = sqlite_path(url)
+    if path is None:
+        with Database.open(url, may_create=True) as database:
+            counts = _fill(database, backend, records, salvage)
+    else:
+        beside = path.with_name(f"{path.name}.rebuild-{os.getpid()}")
+        _remove(beside)
+        try:
+            with Database.open(f"sqlite:///{beside}", may_create=True) as database:
+                counts = _fill(database, backend, records, salvage)
+            _swap(beside, path)
+        finally:
+            _remove(beside)
+    return {**counts, "damaged_records": len(records.damaged)}
+
+
+def _salvage(url: str) -> Salvage:
+    """Take what can be read of the old database; nothing when it cannot be opened."""
+    try:
+        database = Database.open(url, may_create=False, is_salvage=True)
+    except StemmaError:
+        return Salvage()
+    with database:
+        return Salvage(
+            runs=sound_rows(database, runs),
+            run_points=sound_rows(database, run_points),
+            tracked=sound_rows(database, tracked),
+        )
+
+
+def _fill(
+    database: Database, backend: BlobBackend, records: Records, salvage: Salvage
 ) -> dict[str, int]:
-    """Make every row again; returns how many rows of each table."""
-    raise NotImplementedError
+    """Write every row, then the chunk index."""
+    with database.write() as connection:
+        queries.delete_everything(connection)
+        _write_records(connection, records)
+        _write_runs(connection, records, salvage)
+        queries.insert_rows(connection, tracked, salvage.tracked)
+    ObjectStore(backend, SqlChunkIndex(database, ChunkLocation)).rebuild_index()
+    with database.read() as connection:
+        return count_rows(connection)
+
+
+def _write_records(connection: Connection, records: Records) -> None:
+    for digest, manifest in sorted(records.manifests.items()):
+        queries.insert_manifest(connection, digest, manifest)
+    for record, release in sorted(records.releases.items()):
+        queries.insert_release(connection, record, release)
+    for record, move in sorted(records.moves.items()):
+        queries.insert_move(connection, record, move)
+
+
+def _write_runs(connection: Connection, records: Records, salvage: Salvage) -> None:
+    """Write salvaged runs, and for the others what their manifests know."""
+    by_id = {str(row["id"]): row for row in salvage.runs}
+    for digest, manifest in sorted(records.manifests.items()):
+        row = build.run_values(digest, manifest)
+        by_id.setdefault(str(row["id"]), row)
+    queries.insert_rows(connection, runs, by_id.values())
+    queries.insert_rows(
+        connection, run_points, (row for row in salvage.run_points if row["run"] in by_id)
+    )
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put a closed, sealed database in the place of another; each step leaves one whole."""
+    for leftover in (sidecar_path(path), _log(path), _shared_memory(path)):
+        leftover.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    new.replace(path)
+    sync_folder(path.parent)
+    if sidecar_path(new).exists():
+        sidecar_path(new).replace(sidecar_path(path))
+        sync_folder(path.parent)
+
+
+def _remove(path: Path) -> None:
+    for leftover in (path, sidecar_path(path), _log(path), _shared_memory(path)):
+        leftover.unlink(missing_ok=True)
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _shared_memory(path: Path) -> Path:
+    return path.with_name(f"{path.name}-shm")

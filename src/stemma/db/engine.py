@@ -33,10 +33,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from stemma.db import schema
 from stemma.db.failures import corrupt, translate
-from stemma.db.seal import Claim, SealState, is_log_empty, sync_folder, write_seal
+from stemma.db.seal import Claim, SealState, is_log_empty, sidecar_path, sync_folder, write_seal
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 
-__all__ = ["BUSY_TIMEOUT_SECONDS", "Connection", "Database"]
+__all__ = ["BUSY_TIMEOUT_SECONDS", "Connection", "Database", "sqlite_path"]
 
 BUSY_TIMEOUT_SECONDS: Final = 30
 """How long a command waits for another one's write transaction."""
@@ -70,8 +70,8 @@ class Database:
         Args:
             url: Where the database is.
             may_create: Make it when there is none.
-            is_salvage: Open it although its seal is broken, to look for what can be saved;
-                it is never sealed again.
+            is_salvage: Open it whatever is wrong with it, to look for what can be saved; it is
+                neither checked, upgraded nor sealed.
 
         Raises:
             NotFoundError: If there is none and none may be made.
@@ -79,13 +79,12 @@ class Database:
             ConflictError: If a later program made it.
             DeniedError: If its folder cannot be written.
         """
-        parsed = _parse(url)
-        path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+        path = sqlite_path(url)
         if path is not None and not may_create and not path.is_file():
             raise NotFoundError(
                 f"no database at {path}", code="no-database", hint="stemma doctor --rebuild"
             )
-        database = cls(_make_engine(parsed), path)
+        database = cls(_make_engine(_parse(url)), path)
         try:
             database._prepare(may_create=may_create, is_salvage=is_salvage)
         except BaseException:
@@ -134,7 +133,8 @@ class Database:
     def close(self) -> None:
         """Seal the file when something was written, and let go of it."""
         try:
-            if self.path is not None and (self._has_written or self.seal_state is SealState.STALE):
+            is_unsealed = self.seal_state in {SealState.STALE, SealState.MISSING}
+            if self.path is not None and (self._has_written or is_unsealed):
                 self._seal(self.path)
         finally:
             self._engine.dispose()
@@ -157,16 +157,19 @@ class Database:
     def _prepare(self, *, may_create: bool, is_salvage: bool) -> None:
         try:
             claim = self._examine_file()
+            if is_salvage:
+                self.seal_state = SealState.BROKEN
+                return
             if not self._has_tables():
                 self._create(claim, may_create=may_create)
             with self.read() as connection:
-                generation = schema.read_generation(connection)
                 revision = schema.read_revision(connection)
+                generation = schema.read_generation(connection)
         except (DBAPIError, sqlite3.Error) as error:
             raise translate(error, self.name) from error
         if claim is not None:
             self.seal_state = claim.judge(generation)
-            if self.seal_state is SealState.BROKEN and not is_salvage:
+            if self.seal_state is SealState.BROKEN:
                 raise corrupt(self.name, "its bytes are not what was written")
         if revision != schema.HEAD:
             self._upgrade()
@@ -175,6 +178,8 @@ class Database:
         if self.path is None:
             return None
         if not self.path.is_file():
+            if sidecar_path(self.path).exists():
+                raise corrupt(self.name, "the file is gone, its seal is there")
             return Claim(seal=None, is_seal_damaged=False, digest="")
         return Claim.examine(self.path)
 
@@ -223,6 +228,17 @@ class Database:
         except (DBAPIError, sqlite3.Error, OSError, IntegrityError):
             # Everything written is durable; only the seal stays stale, which harms nothing.
             return
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of a SQLite URL; ``None`` for PostgreSQL.
+
+    Raises:
+        InvalidInputError: If it is neither.
+    """
+    parsed = _parse(url)
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database
+    return Path(parsed.database) if is_file and parsed.database else None
 
 
 def _parse(url: str) -> URL:

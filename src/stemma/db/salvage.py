@@ -1,0 +1,60 @@
+"""Reads what can be read of a damaged database, and counts what cannot.
+
+Invariants:
+    * Only rows that match their digest come back as sound.
+    * A page that cannot be read ends the table's reading; what came before it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Row, Table, select, text
+
+from stemma.db.engine import Database
+from stemma.db.rows import Value, is_sound, name_row
+from stemma.domain.errors import IntegrityError
+
+
+def read_rows(database: Database, table: Table) -> Iterator[Row[Any]]:
+    """Yield every row of a table, sound or not.
+
+    Raises:
+        IntegrityError: When a page cannot be read.
+    """
+    with database.read() as connection:
+        yield from connection.execute(select(table).execution_options(yield_per=1000))
+
+
+def sound_rows(database: Database, table: Table) -> list[dict[str, Value]]:
+    """Return the sound rows of a table by column, without their digests."""
+    names = [column.name for column in table.columns][:-1]
+    found: list[dict[str, Value]] = []
+    try:
+        # ``extend`` keeps what came before the page that cannot be read.
+        found.extend(
+            dict(zip(names, row[:-1], strict=True))
+            for row in read_rows(database, table)
+            if is_sound(table, row)
+        )
+    except IntegrityError:
+        return found
+    return found
+
+
+def unsound_rows(database: Database, table: Table) -> list[str]:
+    """Return the names of rows that do not match their digests."""
+    return [name_row(table, row) for row in read_rows(database, table) if not is_sound(table, row)]
+
+
+def engine_complaints(database: Database) -> list[str]:
+    """Return what SQLite itself finds wrong with its file; nothing on PostgreSQL."""
+    if not database.is_sqlite:
+        return []
+    try:
+        with database.read() as connection:
+            found = connection.execute(text("PRAGMA integrity_check(20)")).scalars().all()
+    except IntegrityError as error:
+        return [error.message]
+    return [str(line) for line in found if line != "ok"]
