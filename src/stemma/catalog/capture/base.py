@@ -42,6 +42,9 @@ class CapturedModel:
             qualified name.
         defining_modules: Files of the user's own modules that define the model.
         is_pickle: The files contain a pickle.
+        covered_files: Files whose content ``tensors`` and ``configuration`` say in full; ``None``:
+            every container of tensors in ``files``.  Other files count with their bytes.
+        stamps: Size and modification time (ns) of files as they were read, by path.
     """
 
     files: Mapping[str, Path]
@@ -61,6 +64,8 @@ class CapturedModel:
     defining_source: Mapping[str, str] = field(default_factory=dict)
     defining_modules: tuple[Path, ...] = ()
     is_pickle: bool = False
+    covered_files: tuple[str, ...] | None = None
+    stamps: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,7 @@ class CapturedDataset:
             out); ``None`` when rows have no meaning.
         preprocessing: Steps in order.
         source: Where it came from, as the user named it.
+        stamps: Size and modification time (ns) of files as they were read, by path.
     """
 
     name: str
@@ -93,6 +99,7 @@ class CapturedDataset:
     row_digests: NDArray[np.uint8] | None = None
     preprocessing: tuple[str, ...] = ()
     source: str = ""
+    stamps: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

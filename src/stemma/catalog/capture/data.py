@@ -26,7 +26,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from stemma.catalog.capture.base import CapturedDataset
-from stemma.catalog.capture.ignore import list_folder
+from stemma.catalog.capture.ignore import list_folder, stamp_files
 from stemma.catalog.capture.rows import ColumnSummary, digest_rows
 from stemma.catalog.capture.tables import (
     LABEL_NAMES,
@@ -91,9 +91,11 @@ def capture_dataset_path(
         if real.is_dir():
             listing = list_folder(real)
             files = listing.files
+            stamps = stamp_files(files)
             content = _read_folder(files, listing.ignored_count)
         else:
             files = {path.name: real}
+            stamps = stamp_files(files)
             content = _read_file(real, label_columns)
     except FileNotFoundError as error:
         raise NotFoundError(
@@ -117,6 +119,7 @@ def capture_dataset_path(
         row_digests=content.row_digests,
         preprocessing=tuple(preprocessing),
         source=str(path),
+        stamps=stamps,
     )
 
 
@@ -338,17 +341,14 @@ def _plain_array(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write arrays whose bytes depend on nothing but names and values.
+    """Write a file whose bytes depend on nothing but the arrays' names and values.
 
     Raises:
         InvalidInputError: If the file cannot be written.
     """
     try:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for name in sorted(arrays):
-                member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                with archive.open(member, "w", force_zip64=True) as stream:
-                    _write_array(stream, np.ascontiguousarray(arrays[name]))
+        with path.open("wb") as stream:
+            write_npz_to(stream, arrays)
     except OSError as error:
         raise InvalidInputError(
             f"{path}: cannot be written: {error.strerror or error}",
@@ -357,8 +357,14 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         ) from error
 
 
-def _write_array(stream: IO[bytes], array: NDArray[np.generic]) -> None:
-    np.lib.format.write_array(stream, array, allow_pickle=False)
+def write_npz_to(stream: IO[bytes], arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write arrays as ``npz``: sorted by name, not compressed, without the time of day."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name in sorted(arrays):
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            with archive.open(member, "w", force_zip64=True) as target:
+                array = np.ascontiguousarray(arrays[name])
+                np.lib.format.write_array(target, array, allow_pickle=False)
 
 
 def _digest_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> str:

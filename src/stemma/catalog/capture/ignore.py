@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -111,3 +111,16 @@ def _read_spec(folder: Path) -> GitIgnoreSpec | None:
         except OSError:
             continue
     return GitIgnoreSpec.from_lines(lines) if lines else None
+
+
+def stamp_files(files: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
+    """Return size and modification time (ns) of each file, to see later that it changed.
+
+    Raises:
+        OSError: If one of them is gone.
+    """
+    stamps: dict[str, tuple[int, int]] = {}
+    for name, path in files.items():
+        status = path.lstat()
+        stamps[name] = (status.st_size, status.st_mtime_ns)
+    return stamps

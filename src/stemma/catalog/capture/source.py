@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import json
+import textwrap
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -26,7 +27,7 @@ _DOCUMENTED: Final = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFuncti
 
 def normal_form(source: str) -> str:
     """Return text that is equal for two sources exactly when they mean the same code."""
-    tree = _parse(source)
+    tree = _parse(textwrap.dedent(source))
     if tree is None:
         return "text:" + "\n".join(line.rstrip() for line in source.splitlines())
     return json.dumps(_plain(_without_docstrings(tree)), ensure_ascii=True, separators=(",", ":"))
