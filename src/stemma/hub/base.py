@@ -346,7 +346,7 @@ class StorageVerbs(Protocol):
         """Keep a tracked file's or folder's tree from garbage collection."""
         ...
 
-    def collect_garbage(self, *, is_dry_run: bool, grace_seconds: float) -> GcReport:
+    def collect_garbage(self, *, is_dry_run: bool, grace_seconds: int) -> GcReport:
         """Free what nothing reaches; says what would go and why."""
         ...
 

@@ -29,7 +29,7 @@ class LocalStorage(StorageVerbs):
         self._parts.catalog.track(path, content)
 
     @override
-    def collect_garbage(self, *, is_dry_run: bool, grace_seconds: float) -> GcReport:
+    def collect_garbage(self, *, is_dry_run: bool, grace_seconds: int) -> GcReport:
         parts = self._parts
         parts.runs.reap()
         now = parts.clock()
@@ -86,10 +86,10 @@ def _pointer_findings(pointers: list[Path], objects: ObjectStore) -> Iterator[Fi
         except (IntegrityError, InvalidInputError) as error:
             yield Finding(kind="bad-pointer", where=str(path), detail=error.message, fix=error.hint)
             continue
-        if not objects.has_tree(pointer.digest):
+        if not objects.has_tree(pointer.content):
             yield Finding(
                 kind="pointer-without-content",
                 where=str(path),
-                detail=f"{pointer.digest} is not in the store",
-                fix=f"stemma add {pointer.path}",
+                detail=f"{pointer.content} is not in the store",
+                fix=f"stemma add {str(path).removesuffix('.stemma')}",
             )

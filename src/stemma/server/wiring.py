@@ -31,7 +31,7 @@ from stemma.hub.local_parts import LocalParts
 from stemma.hub.local_storage import examine_files
 from stemma.server.settings import PROJECT_FILE, Settings, load_settings
 from stemma.store.backends.local import LocalBackend
-from stemma.store.index import MemoryChunkIndex
+from stemma.store.index import ChunkLocation, MemoryChunkIndex
 from stemma.store.locks import StoreLock
 from stemma.store.objects import ObjectStore
 from stemma.tracking.service import RunService
@@ -114,7 +114,7 @@ def open_hub(start: Path | None = None) -> LocalHub:
     state = root / STATE_FOLDER
     database = Database.open(database_url(root, settings), may_create=True)
     clock = partial(datetime.now, UTC)
-    objects = ObjectStore(LocalBackend(state / "objects"), SqlChunkIndex(database))
+    objects = ObjectStore(LocalBackend(state / "objects"), SqlChunkIndex(database, ChunkLocation))
     catalog = CatalogService(database, objects, clock=clock)
     return LocalHub(
         LocalParts(
