@@ -152,10 +152,6 @@ class Batch:
             handle = _open(path)
         with os.fdopen(handle, "rb", buffering=0) as stream:
             before = _settled(handle)
-            if not stat.S_ISREG(before.st_mode):
-                raise InvalidInputError(
-                    f"{path} is not a file", code="not-a-file", hint="name a file"
-                )
             recipe, new_bytes = self._read(_Source(stream, path), progress)
             _refuse_change(path, before, os.fstat(handle), recipe.size_bytes)
         return self._keep(recipe, new_bytes)
@@ -276,7 +272,7 @@ def _open(path: Path) -> int:
     # O_NONBLOCK: a named pipe must be refused, not waited for.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        return os.open(path, flags)
+        handle = os.open(path, flags)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(
             f"no file {path}", code="file-not-found", hint="check the path"
@@ -285,6 +281,10 @@ def _open(path: Path) -> int:
         if error.errno == errno.ELOOP:
             raise _changed(path, "became a link") from error
         raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InvalidInputError(f"{path} is not a file", code="not-a-file", hint="name a file")
+    return handle
 
 
 def _changed(path: Path, how: str) -> ConflictError:

@@ -116,12 +116,18 @@ class LocalBackend:
         if not blobs:
             return frozenset()
         with translated_os_errors(f"write to {self.root}"):
-            staged = self._stage(blobs)
+            folders = {(self.root / key).parent for key in blobs}
+            fresh = {key: data for key, data in blobs.items() if not (self.root / key).exists()}
+            staged = self._stage(fresh)
             try:
-                return self._link(staged)
+                self._make_folders(folders)
+                created = self._link(staged)
             finally:
                 for temporary in staged.values():
                     temporary.unlink(missing_ok=True)
+            # Folders of known keys too: the other writer may not have fsynced yet.
+            run_together([(fsync_folder, (folder,)) for folder in folders])
+        return created
 
     def _stage(self, blobs: Mapping[str, bytes]) -> dict[str, Path]:
         folder = self._open_workspace().folder
@@ -137,8 +143,6 @@ class LocalBackend:
         return staged
 
     def _link(self, staged: Mapping[str, Path]) -> frozenset[str]:
-        folders = {(self.root / key).parent for key in staged}
-        self._make_folders(folders)
         created: set[str] = set()
         for key, temporary in staged.items():
             try:
@@ -146,8 +150,6 @@ class LocalBackend:
             except FileExistsError:
                 continue
             created.add(key)
-        # Also when nothing was created: the other writer may not have fsynced yet.
-        run_together([(fsync_folder, (folder,)) for folder in folders])
         return frozenset(created)
 
     def _make_folders(self, folders: Iterable[Path]) -> None:
