@@ -1,0 +1,120 @@
+"""``stemma doctor``: find problems, name the commands that fix them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from stemma.cli.console import Answer, Console
+from stemma.cli.exit_codes import ExitCode
+from stemma.cli.framework import verb
+
+if TYPE_CHECKING:
+    from stemma.hub.base import DoctorReport
+
+
+@verb(
+    "doctor",
+    ("Check every object, row and pointer", "stemma doctor"),
+    ("Make the database again from the records", "stemma doctor --rebuild"),
+    ("Each setting with its origin", "stemma doctor --settings"),
+)
+@click.option("--rebuild", "is_rebuild", is_flag=True, help="Make the database again.")
+@click.option("--settings", "are_settings", is_flag=True, help="Show each setting and its origin.")
+def command(console: Console, *, is_rebuild: bool, are_settings: bool) -> ExitCode:
+    """Find problems and name the commands that fix them; exit 3 when there are any."""
+    if are_settings:
+        console.show(_settings())
+        return ExitCode.DONE
+    if is_rebuild:
+        console.show(_rebuild())
+        return ExitCode.DONE
+    from stemma.cli.plain import plain
+    from stemma.server.wiring import examine_project
+
+    report = examine_project()
+    console.show(
+        Answer(
+            payload={**plain(report), "healthy": report.is_healthy},
+            card=_card(report),
+            rows=[
+                [
+                    "note" if finding.is_harmless else "problem",
+                    finding.kind,
+                    finding.where,
+                    finding.detail,
+                    finding.fix,
+                ]
+                for finding in report.findings
+            ],
+        )
+    )
+    return ExitCode.DONE if report.is_healthy else ExitCode.NO
+
+
+def _card(report: DoctorReport) -> list[str]:
+    from stemma.cli import render
+
+    checked = ", ".join(f"{number:,} {kind}" for kind, number in report.checked.items())
+    problems = [finding for finding in report.findings if not finding.is_harmless]
+    if problems:
+        head = f"{render.REFUSED} {render.count(len(problems), 'problem')} found in {checked}"
+    else:
+        head = f"{render.DONE} no problems in {checked}"
+    lines = [head]
+    for finding in report.findings:
+        mark = render.NOTED if finding.is_harmless else render.REFUSED
+        lines.append(f"  {mark} {finding.kind}  {finding.where}  {render.clean(finding.detail)}")
+        if finding.fix:
+            lines.append(f"    fix: {finding.fix}")
+    return lines
+
+
+def _rebuild() -> Answer:
+    from stemma.cli import render
+    from stemma.server.wiring import rebuild_project
+
+    made = rebuild_project()
+    text = ", ".join(f"{number:,} {kind}" for kind, number in made.items())
+    return Answer(
+        payload=made,
+        card=[f"{render.DONE} database made again: {text or 'empty'}"],
+        rows=[[kind, str(number)] for kind, number in made.items()],
+    )
+
+
+def _settings() -> Answer:
+    from dataclasses import fields
+
+    from stemma.server.settings import load_settings
+    from stemma.server.wiring import find_project
+
+    settings = load_settings(find_project())
+    rows = [
+        [
+            field.name,
+            _shown(field.name, getattr(settings, field.name)),
+            settings.origins[field.name],
+        ]
+        for field in fields(settings)
+        if field.name not in {"models", "origins"}
+    ]
+    rows += [
+        [f"model.{name}", ", ".join(table), "stemma.toml"]
+        for name, table in settings.models.items()
+    ]
+    return Answer(
+        payload=[{"setting": key, "value": value, "origin": origin} for key, value, origin in rows],
+        rows=rows,
+        header=("setting", "value", "origin"),
+    )
+
+
+def _shown(name: str, value: object) -> str:
+    """Write a value; a database URL without its password."""
+    from urllib.parse import urlsplit
+
+    text = str(value)
+    password = urlsplit(text).password if name == "database" else None
+    return text.replace(f":{password}@", ":***@") if password else text

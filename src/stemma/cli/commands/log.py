@@ -1,0 +1,164 @@
+"""``stemma log``: versions, runs, or the moves of a channel."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from stemma.cli.console import Answer, Console, Format
+from stemma.cli.exit_codes import ExitCode
+from stemma.cli.framework import complete_refs, verb
+from stemma.cli.project import opened_hub
+
+if TYPE_CHECKING:
+    from stemma.hub.base import Hub
+
+
+class _Options(TypedDict):
+    model: str
+    metric: str
+    limit: int
+    channel: str
+    at: str
+    are_runs: bool
+
+
+@verb(
+    "log",
+    ("Every model", "stemma log"),
+    ("Versions of one, with a metric", "stemma log digits --metric accuracy"),
+    ("Which version was stable then?", "stemma log digits --channel stable --at 2026-05-03"),
+    ("Runs, released or not", "stemma log digits --runs"),
+)
+@click.argument("model", required=False, default="", shell_complete=complete_refs)
+@click.option("--metric", default="", help="Show this metric, e.g. accuracy or recall[class=8].")
+@click.option("-n", "--limit", default=50, type=click.IntRange(1), help="At most so many lines.")
+@click.option("--channel", default="", help="Show the moves of this channel.")
+@click.option("--at", default="", metavar="DATE", help="With --channel: where it pointed then.")
+@click.option("--runs", "are_runs", is_flag=True, help="List runs instead of versions.")
+def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
+    """List versions, newest first: number, level, metric, channels, when, who, why."""
+    model = options["model"].partition("@")[0]
+    if options["channel"] and not model:
+        raise click.UsageError("--channel needs a MODEL", ctx=click.get_current_context())
+    if options["at"] and not options["channel"]:
+        raise click.UsageError("--at needs --channel", ctx=click.get_current_context())
+    moment = parse_moment(options["at"]) if options["at"] else None
+    is_precise = console.format is not Format.HUMAN
+    with opened_hub() as hub:
+        if options["are_runs"]:
+            answer = _runs(hub, model, options["limit"], is_precise=is_precise)
+        elif moment is not None:
+            answer = _channel_at(hub, model, options["channel"], moment)
+        elif options["channel"]:
+            answer = _moves(hub, model, options, is_precise=is_precise)
+        elif model:
+            answer = _versions(hub, model, options, is_precise=is_precise)
+        else:
+            answer = _models(hub)
+    console.show(answer)
+    return ExitCode.DONE
+
+
+def parse_moment(text: str) -> datetime:
+    """Read a date (its end, UTC) or a moment in ISO 8601.
+
+    Raises:
+        InvalidInputError: If it is neither.
+    """
+    from stemma.domain.errors import InvalidInputError
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"not a date: {text!r}", code="bad-date", hint="write it like 2026-05-03"
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if len(text) <= len("2026-05-03"):
+        moment += timedelta(days=1) - timedelta(microseconds=1)
+    return moment
+
+
+def _versions(hub: Hub, model: str, options: _Options, *, is_precise: bool) -> Answer:
+    from stemma.cli.cards import LOG_HEADER, log_rows
+    from stemma.cli.plain import plain
+
+    rows = hub.log(model, metric=options["metric"], limit=options["limit"])
+    return Answer(
+        payload=[plain(row) for row in rows],
+        rows=log_rows(rows, is_precise=is_precise),
+        header=LOG_HEADER,
+        hints=[] if rows else [f"no releases yet: stemma release {model}"],
+    )
+
+
+def _models(hub: Hub) -> Answer:
+    from stemma.cli import render
+    from stemma.cli.plain import plain
+
+    models = hub.list_models()
+    return Answer(
+        payload=[plain(model) for model in models],
+        rows=[
+            [
+                model.name,
+                model.newest or "(none)",
+                render.count(model.release_count, "release"),
+                " ".join(f"{name}={version}" for name, version in sorted(model.channels.items())),
+            ]
+            for model in models
+        ],
+        header=("model", "newest", "releases", "channels"),
+        hints=[] if models else ["no models yet: stemma run -- python train.py"],
+    )
+
+
+def _runs(hub: Hub, model: str, limit: int, *, is_precise: bool) -> Answer:
+    from stemma.cli.plain import plain
+    from stemma.cli.version_cards import RUN_HEADER, run_rows
+
+    records = hub.list_runs(model, limit=limit)
+    return Answer(
+        payload=[plain(record) for record in records],
+        rows=run_rows(records, is_precise=is_precise),
+        header=RUN_HEADER,
+        hints=[] if records else ["no runs yet: stemma run -- python train.py"],
+    )
+
+
+def _moves(hub: Hub, model: str, options: _Options, *, is_precise: bool) -> Answer:
+    from stemma.cli.cards import MOVE_HEADER, move_rows
+    from stemma.cli.plain import plain
+
+    moves = hub.channel_history(model, options["channel"])[: options["limit"]]
+    return Answer(
+        payload=[plain(move) for move in moves],
+        rows=move_rows(moves, is_precise=is_precise),
+        header=MOVE_HEADER,
+        hints=[]
+        if moves
+        else [f"never moved: stemma release {model}@VERSION --channel {options['channel']}"],
+    )
+
+
+def _channel_at(hub: Hub, model: str, channel: str, moment: datetime) -> Answer:
+    from stemma.cli.plain import plain
+    from stemma.domain.errors import NotFoundError
+
+    move = hub.channel_at(model, channel, moment)
+    if move is None or not move.version:
+        raise NotFoundError(
+            f"{model} had no {channel} at {moment:%Y-%m-%d %H:%M} UTC",
+            code="channel-not-set",
+            hint=f"stemma log {model} --channel {channel}",
+        )
+    since = f"since {move.moved_at:%Y-%m-%d %H:%M} UTC, moved by {move.moved_by}"
+    return Answer(
+        payload=plain(move),
+        card=[f"{model} {channel} = {move.version}   {since}"],
+        rows=[[move.version, move.moved_at.isoformat(), move.moved_by, move.reason]],
+    )

@@ -1,0 +1,123 @@
+"""``stemma release``: an immutable version, numbered from evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from stemma.cli.console import Answer, Console
+from stemma.cli.exit_codes import ExitCode
+from stemma.cli.framework import complete_refs, verb
+from stemma.cli.project import opened_hub
+
+if TYPE_CHECKING:
+    from stemma.hub.base import Hub
+
+
+class _Options(TypedDict):
+    target: str
+    run: str
+    bump: str
+    reason: str
+    is_prerelease: bool
+    is_dry_run: bool
+    message: str
+    channel: str
+
+
+@verb(
+    "release",
+    ("Release the newest run", "stemma release digits"),
+    ("Only say what the number would be, and why", "stemma release digits --dry-run"),
+    ("Move a channel to a release", "stemma release digits@1.0.0 --channel stable"),
+    ("Another level than the computed one", 'stemma release digits --bump patch --reason "…"'),
+)
+@click.argument("target", metavar="MODEL[@REF]", shell_complete=complete_refs)
+@click.option("--run", default="", metavar="RUN", help="Release this run instead of the newest.")
+@click.option(
+    "--bump",
+    type=click.Choice(["auto", "major", "minor", "patch"]),
+    default="auto",
+    help="Level; auto computes it from evidence. Lowering it needs --reason.",
+)
+@click.option("--reason", default="", help="Why another level than the computed one; stored.")
+@click.option(
+    "--pre", "is_prerelease", is_flag=True, help="Release as X.Y.Z-pre.N, even if gates fail."
+)
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Decide and explain; change nothing.")
+@click.option("-m", "--message", default="", help="What this release is, in your words.")
+@click.option("--channel", default="", help="Let this channel point to the release.")
+def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
+    """Make an immutable version; its number comes from evidence, gates decide whether.
+
+    With a version after @ and --channel nothing is released: the channel moves.
+    """
+    model, _, selector = options["target"].partition("@")
+    with opened_hub() as hub:
+        if selector and not selector.startswith(("r-", "sha256:")):
+            return _move(console, hub, model, options)
+        return _release(console, hub, model, selector, options)
+
+
+def _move(console: Console, hub: Hub, model: str, options: _Options) -> ExitCode:
+    from stemma.cli.cards import channel_line
+    from stemma.cli.plain import plain
+    from stemma.domain.errors import InvalidInputError
+
+    if not options["channel"]:
+        raise InvalidInputError(
+            f"{options['target']} is released and never changes; name a channel to move to it",
+            code="already-released",
+            hint=f"stemma release {options['target']} --channel stable",
+        )
+    target = hub.resolve(options["target"])
+    history = hub.channel_history(model, options["channel"])
+    is_new = not history or history[0].version != target.version
+    if not is_new:
+        move = history[0]
+    elif options["is_dry_run"]:
+        line = f"• {model} {options['channel']} would be {target.version}"
+        console.show(
+            Answer(payload={"channel": options["channel"], "would_be": target.version}, card=[line])
+        )
+        return ExitCode.DONE
+    else:
+        reason = options["reason"] or options["message"]
+        move = hub.move_channel(model, options["channel"], options["target"], reason=reason)
+    console.show(
+        Answer(payload={**plain(move), "moved": is_new}, card=[channel_line(move, is_new=is_new)])
+    )
+    return ExitCode.DONE
+
+
+def _release(console: Console, hub: Hub, model: str, selector: str, options: _Options) -> ExitCode:
+    from stemma.cli.cards import release_card, release_hints
+    from stemma.cli.plain import plain
+    from stemma.domain.verdict import Level
+    from stemma.hub.base import ReleaseRequest, ReleaseStatus
+
+    run = options["run"]
+    if selector:
+        run = hub.resolve(options["target"]).manifest.provenance.run
+    outcome = hub.release(
+        ReleaseRequest(
+            model=model,
+            run=run,
+            bump=None if options["bump"] == "auto" else Level(options["bump"]),
+            override_reason=options["reason"],
+            is_prerelease=options["is_prerelease"],
+            is_dry_run=options["is_dry_run"],
+            message=options["message"],
+            channel=options["channel"],
+            released_by=hub.user,
+        )
+    )
+    console.show(
+        Answer(
+            payload=plain(outcome),
+            card=release_card(outcome, is_prerelease=options["is_prerelease"]),
+            hints=release_hints(outcome),
+        )
+    )
+    return ExitCode.NO if outcome.status is ReleaseStatus.REFUSED else ExitCode.DONE

@@ -1,0 +1,117 @@
+"""Runs a command line and turns whatever ends it into lines and an exit code.
+
+This is the process's edge: the only place that catches everything.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from stemma.cli.console import Console, Format, make_console, make_streams_safe
+from stemma.cli.exit_codes import ExitCode, exit_code_for
+from stemma.cli.framework import app
+from stemma.domain.errors import StemmaError
+
+_DEBUG_VARIABLE = "STEMMA_DEBUG"
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run the command line ``stemma arguments…``; returns the exit code."""
+    make_streams_safe()
+    console = make_console(is_json=_wants_json(arguments))
+    try:
+        answer = app.main(list(arguments), prog_name="stemma", standalone_mode=False)
+        sys.stdout.flush()
+        code = answer if isinstance(answer, int) else ExitCode.DONE
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = ExitCode.INTERRUPTED
+        _report(console, code, "interrupted", "interrupted", "")
+    except click.ClickException as error:
+        code = _usage_error(console, error)
+    except StemmaError as error:
+        code = _stemma_error(console, error)
+    except BrokenPipeError:
+        # The reader has seen enough (`stemma log | head`); nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.DONE
+    except Exception as error:  # noqa: BLE001 - the process's edge
+        code = _unexpected(console, error)
+    return int(code)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON, even one that cannot be parsed."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    pairs = zip(own, [*own[1:], ""], strict=True)
+    return "--json" in own or any(
+        first == "--format=json" or (first == "--format" and second == "json")
+        for first, second in pairs
+    )
+
+
+def _usage_error(console: Console, error: click.ClickException) -> int:
+    notes = getattr(error, "__notes__", [])
+    hint = notes[0] if notes else ""
+    context = getattr(error, "ctx", None)
+    if not hint and isinstance(context, click.Context):
+        hint = f"{context.command_path} --help"
+    _report(console, ExitCode.USAGE, "usage", error.format_message(), hint)
+    return ExitCode.USAGE
+
+
+def _stemma_error(console: Console, error: StemmaError) -> int:
+    code = exit_code_for(error)
+    _report(console, code, error.code, error.message, error.hint, is_retryable=error.is_retryable)
+    if os.environ.get(_DEBUG_VARIABLE):
+        traceback.print_exception(error, file=sys.stderr)
+    return code
+
+
+def _unexpected(console: Console, error: Exception) -> int:
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    if os.environ.get(_DEBUG_VARIABLE):
+        traceback.print_exception(error, file=sys.stderr)
+        hint = ""
+    else:
+        hint = f"cat {_keep_traceback(error)}"
+    _report(console, ExitCode.FAILED, "internal", f"a fault in stemma: {what}", hint)
+    return ExitCode.FAILED
+
+
+def _keep_traceback(error: Exception) -> str:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix="stemma-", suffix=".traceback", delete=False
+    ) as file:
+        traceback.print_exception(error, file=file)
+        return file.name
+
+
+def _report(
+    console: Console,
+    code: ExitCode,
+    name: str,
+    message: str,
+    hint: str,
+    *,
+    is_retryable: bool = False,
+) -> None:
+    if console.format is Format.JSON:
+        console.write_json(
+            {
+                "code": int(code),
+                "name": name,
+                "message": message,
+                "hint": hint,
+                "retryable": is_retryable,
+            }
+        )
+    else:
+        console.show_error(message, hint)
