@@ -190,17 +190,16 @@ def _datasets(old: Manifest, new: Manifest) -> str:
 
 
 def _dataset(old: Dataset, new: Dataset) -> list[str]:
+    changes: list[str] = []
     if old.preprocessing != new.preprocessing:
-        steps = (
-            f"{', '.join(old.preprocessing) or 'none'} → {', '.join(new.preprocessing) or 'none'}"
-        )
-        return [f"preprocessing of {new.name} {steps}"]
-    if old.identity == new.identity:
-        return []
-    change = f"{new.name} {old.identity.short} → {new.identity.short}"
-    if old.row_count != new.row_count:
-        change += f" ({old.row_count:,} → {new.row_count:,} rows)"
-    return [change]
+        before, after = (", ".join(row.preprocessing) or "none" for row in (old, new))
+        changes.append(f"preprocessing of {new.name} {before} → {after}")
+    if old.identity != new.identity:
+        rows = ""
+        if old.row_count != new.row_count:
+            rows = f" ({old.row_count:,} → {new.row_count:,} rows)"
+        changes.append(f"{new.name} {old.identity.short} → {new.identity.short}{rows}")
+    return changes
 
 
 def _pipeline(old: Manifest, new: Manifest) -> str:

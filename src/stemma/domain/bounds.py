@@ -34,8 +34,9 @@ def _fraction(x: float, a: float, b: float) -> float:
     """Return the continued fraction of DLMF 8.17.22 by Lentz's method."""
     c = 1.0
     d = 1.0 / _away_from_zero(1.0 - (a + b) * x / (a + 1.0))
-    result = d
-    for m in range(1, _TERM_LIMIT):
+    result, change, m = d, 2.0, 0
+    while abs(change - 1.0) > _PRECISION and m < _TERM_LIMIT:
+        m += 1
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         d = 1.0 / _away_from_zero(1.0 + even * d)
         c = _away_from_zero(1.0 + even / c)
@@ -43,9 +44,8 @@ def _fraction(x: float, a: float, b: float) -> float:
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         d = 1.0 / _away_from_zero(1.0 + odd * d)
         c = _away_from_zero(1.0 + odd / c)
-        result *= d * c
-        if abs(d * c - 1.0) < _PRECISION:
-            break
+        change = d * c
+        result *= change
     return result
 
 

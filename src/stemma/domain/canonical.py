@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from enum import Enum
 from typing import TypeVar
 
 import msgspec
@@ -32,7 +31,7 @@ T = TypeVar("T")
 def _encode_hook(value: object) -> object:
     if isinstance(value, Digest):
         return str(value)
-    raise NotImplementedError(type(value).__name__)
+    raise InvalidInputError(f"{type(value).__name__} has no canonical form", code="not-canonical")
 
 
 def _decode_hook(kind: type, value: object) -> object:
@@ -76,12 +75,10 @@ def _plain(value: object, where: str) -> Plain:
 
 
 def _isoformat(value: object) -> object:
-    """Replace datetimes and enums inside builtins by their canonical text."""
+    """Replace datetimes inside builtins by their canonical text."""
     match value:
         case datetime():
             return timestamp(value)
-        case Enum():
-            return value.value
         case dict():
             return {key: _isoformat(item) for key, item in value.items()}
         case list() | tuple():
@@ -106,11 +103,18 @@ def encode(value: object) -> bytes:
     """Return the canonical bytes of ``value``.
 
     Raises:
-        InvalidInputError: If it contains a float or any other type without canonical form.
+        InvalidInputError: If it contains a float, another type without canonical form, or
+            text that is not Unicode (a file name of undecodable bytes).
     """
-    return json.dumps(
-        to_plain(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True
-    ).encode("utf-8")
+    text = json.dumps(to_plain(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"text that is not Unicode has no canonical form: {text[error.start : error.end]!r}",
+            code="not-canonical",
+            hint="rename the file or field that is named so",
+        ) from error
 
 
 def decode(data: bytes, kind: type[T], *, what: str = "record") -> T:

@@ -32,21 +32,17 @@ class Line:
 
 def explain(verdict: Verdict) -> tuple[Line, ...]:
     """Return the lines under ``✓ digits 1.0.1   patch``."""
-    match verdict.level:
-        case Level.NONE:
-            return ()
-        case Level.PATCH:
-            return (*_axis_lines(verdict, Level.PATCH, (Axis.BEHAVIOUR,)), _because(verdict))
-        case Level.MINOR:
-            interface = [Line(label=Axis.INTERFACE.value, text="unchanged")]
-            if _of(verdict, Axis.INTERFACE):
-                interface = []
-            return (*interface, *_axis_lines(verdict, Level.MINOR, tuple(Axis)), *_metric(verdict))
-        case Level.MAJOR:
-            shown = tuple(
-                axis for axis in Axis if axis is not Axis.BEHAVIOUR or not _is_redesign(verdict)
-            )
-            return (*_axis_lines(verdict, Level.MAJOR, shown), *_metric(verdict))
+    if verdict.level is Level.NONE:
+        return ()
+    if verdict.level is Level.PATCH:
+        return (*_axis_lines(verdict, Level.PATCH, (Axis.BEHAVIOUR,)), _because(verdict))
+    if verdict.level is Level.MINOR:
+        interface = [Line(label=Axis.INTERFACE.value, text="unchanged")]
+        if _of(verdict, Axis.INTERFACE):
+            interface = []
+        return (*interface, *_axis_lines(verdict, Level.MINOR, tuple(Axis)), *_metric(verdict))
+    shown = tuple(axis for axis in Axis if axis is not Axis.BEHAVIOUR or not _is_redesign(verdict))
+    return (*_axis_lines(verdict, Level.MAJOR, shown), *_metric(verdict))
 
 
 def explain_gates(gates: Iterable[GateResult]) -> tuple[Line, ...]:

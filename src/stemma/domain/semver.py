@@ -16,8 +16,9 @@ Example:
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import total_ordering
@@ -33,7 +34,8 @@ _IDENTIFIER: Final = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _VERSION: Final = re.compile(
     rf"v?({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?"
 )
-_PARTIAL: Final = re.compile(rf"v?({_NUMBER})(?:\.({_NUMBER}|[xX*]))?(?:\.({_NUMBER}|[xX*]))?")
+_PARTIAL: Final = re.compile(rf"v?({_NUMBER})(?:\.({_NUMBER}|[xX*])(?:\.[xX*])?)?")
+_WHOLE: Final = 3
 _PRERELEASE_WORD: Final = "pre"
 _LENGTH_LIMIT: Final = 128
 _RANGE_HINT: Final = "a range reads like ^1, ~1.2, 1.x, >=1.4,<2 or 1.4.2"
@@ -114,13 +116,11 @@ class SemVer:
             return self
         if self.prerelease and _prepares(self.core) >= level.rank:
             return self.core
-        match level:
-            case Level.MAJOR:
-                return SemVer(self.major + 1, 0, 0)
-            case Level.MINOR:
-                return SemVer(self.major, self.minor + 1, 0)
-            case Level.PATCH:
-                return SemVer(self.major, self.minor, self.patch + 1)
+        if level is Level.MAJOR:
+            return SemVer(self.major + 1, 0, 0)
+        if level is Level.MINOR:
+            return SemVer(self.major, self.minor + 1, 0)
+        return SemVer(self.major, self.minor, self.patch + 1)
 
     def next_prerelease(self, existing: Iterable[SemVer] = ()) -> SemVer:
         """Return this number's first free pre-release: ``2.0.0-pre.1``, then ``2.0.0-pre.2``."""
@@ -159,6 +159,13 @@ class Operator(Enum):
     GREATER_OR_EQUAL = ">="
 
 
+_COMPARE: Final[Mapping[Operator, Callable[[SemVer, SemVer], bool]]] = {
+    Operator.EQUAL: operator.eq,
+    Operator.LESS: operator.lt,
+    Operator.LESS_OR_EQUAL: operator.le,
+    Operator.GREATER: operator.gt,
+    Operator.GREATER_OR_EQUAL: operator.ge,
+}
 _COMPARATOR: Final = re.compile(r"(>=|<=|>|<|=)\s*(.+)")
 
 
@@ -176,17 +183,7 @@ class Comparator:
 
     def matches(self, version: SemVer) -> bool:
         """Whether ``version`` is on the right side of this bound."""
-        match self.operator:
-            case Operator.EQUAL:
-                return version == self.version
-            case Operator.LESS:
-                return version < self.version
-            case Operator.LESS_OR_EQUAL:
-                return version <= self.version
-            case Operator.GREATER:
-                return version > self.version
-            case Operator.GREATER_OR_EQUAL:
-                return version >= self.version
+        return _COMPARE[self.operator](version, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,50 +246,43 @@ def _comparators(part: str, whole: str) -> list[Comparator]:
     if match := _COMPARATOR.fullmatch(part):
         return [_bound(Operator(match.group(1)), match.group(2), whole)]
     low, given = _lower(part, whole)
-    if given == len(("major", "minor", "patch")):
+    if given == _WHOLE:
         return [Comparator(Operator.EQUAL, low)]
     return _between(low, _tilde(low, given))
 
 
-def _bound(operator: Operator, text: str, whole: str) -> Comparator:
+def _bound(sign: Operator, text: str, whole: str) -> Comparator:
     """Read one bound; ``<=1.4`` and ``>1.4`` mean all of 1.4."""
     low, given = _lower(text, whole)
-    if given < len(("major", "minor", "patch")):
-        match operator:
-            case Operator.GREATER:
-                return Comparator(Operator.GREATER_OR_EQUAL, _tilde(low, given))
-            case Operator.LESS_OR_EQUAL:
-                return Comparator(Operator.LESS, _tilde(low, given))
-            case Operator.EQUAL:
-                raise _bad_range(whole)
-            case Operator.LESS | Operator.GREATER_OR_EQUAL:
-                pass
-    return Comparator(operator, low)
+    if given == _WHOLE:
+        return Comparator(sign, low)
+    if sign is Operator.EQUAL:
+        raise _bad_range(whole)
+    if sign is Operator.GREATER:
+        return Comparator(Operator.GREATER_OR_EQUAL, _tilde(low, given))
+    if sign is Operator.LESS_OR_EQUAL:
+        return Comparator(Operator.LESS, _tilde(low, given))
+    return Comparator(sign, low)
 
 
 def _lower(text: str, whole: str) -> tuple[SemVer, int]:
     """Return the lowest version ``text`` names and how many of its numbers were given."""
     if _VERSION.fullmatch(text):
-        return SemVer.parse(text), 3
+        return SemVer.parse(text), _WHOLE
     match = _PARTIAL.fullmatch(text)
     if match is None:
         raise _bad_range(whole)
-    numbers: list[int] = []
-    for group in match.groups():
-        if group is None or not group.isdigit():
-            break
-        numbers.append(int(group))
-    if any(group and group.isdigit() for group in match.groups()[len(numbers) :]):
-        raise _bad_range(whole)
-    major, minor, patch = (*numbers, 0, 0, 0)[:3]
-    return SemVer(major, minor, patch), len(numbers)
+    major, minor = match.group(1), match.group(2)
+    if minor is None or not minor.isdigit():
+        return SemVer(int(major), 0, 0), 1
+    return SemVer(int(major), int(minor), 0), 2
 
 
 def _caret(low: SemVer, given: int) -> SemVer:
     """Return the first number that ``^`` leaves out: the leftmost non-zero part is kept."""
     if low.major or given == 1:
         return SemVer(low.major + 1, 0, 0)
-    if low.minor or given <= len(("major", "minor")):
+    if low.minor or given < _WHOLE:
         return SemVer(0, low.minor + 1, 0)
     return SemVer(0, 0, low.patch + 1)
 
