@@ -115,7 +115,7 @@ def collect(
     for key in sorted(young, key=lambda key: key.hex):
         walk.visit(key)
     live = walk.finish()
-    kept = young | live.keys | walk.unreadable
+    kept = young | live.keys
     dead = {
         family: [
             key
@@ -185,8 +185,8 @@ def _digests_in(value: object) -> Iterator[Digest]:
 class _Walk:
     """Marks what is reached, from a listing taken before.
 
-    Attributes:
-        unreadable: Recipes that are damaged; nobody can tell which sha256 reaches them.
+    A damaged recipe stops it even when no digest names it: nobody can tell which
+    sha256 does.
     """
 
     def __init__(self, store: ObjectStore, keys: Iterable[ObjectKey]) -> None:
@@ -196,7 +196,6 @@ class _Walk:
         self._reached: set[ObjectKey] = set()
         self._waiting: list[ObjectKey] = []
         self._chunks: set[bytes] = set()
-        self.unreadable: set[ObjectKey] = set()
         for key in self._keys:
             if key.family is Family.RECORD:
                 self._by_sha256.setdefault(key.hex, []).append(key)
@@ -208,12 +207,7 @@ class _Walk:
 
     def _note_sha256(self, key: ObjectKey) -> None:
         # From the recipes, not from the index: a lost alias row must not cost a file.
-        try:
-            recipe = self._recipe(key)
-        except IntegrityError:
-            self.unreadable.add(key)
-        else:
-            self._by_sha256.setdefault(recipe.sha256.hex, []).append(key)
+        self._by_sha256.setdefault(self._recipe(key).sha256.hex, []).append(key)
 
     def follow(self, digest: Digest, *, is_required: bool) -> None:
         """Visit everything stored that a digest may name."""

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from stemma.domain.digest import Digest
+from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, UnavailableError
 from stemma.store.backends.local import LocalBackend
 from stemma.store.backends.memory import MemoryBackend
 from stemma.store.gc import GcReport, collect, reachable
 from stemma.store.hashing import hash_bytes
 from stemma.store.index import MemoryChunkIndex
+from stemma.store.keys import recipe_key
 from stemma.store.objects import ObjectStore
 from stemma.store.verify import verify
 
@@ -131,15 +132,17 @@ def test_damage_on_the_way_stops_the_collection(
     assert isinstance(backend, MemoryBackend)
     root = _version(memory_store, tmp_path / "a", "a")
     _version(memory_store, tmp_path / "b", "b")
-    reached = next(
-        key for key in reachable(memory_store, [root]).keys if key.family.value == family
-    )
-    damaged = next(key for key in backend.blobs if key.endswith(reached.hex[2:]))
-    backend.blobs[damaged] = backend.blobs[damaged][:-1] + b"\xff"
+    live = reachable(memory_store, [root]).keys
+    hexes = {key.hex for key in live if key.family.value == family}
     before = dict(backend.blobs)
-    with pytest.raises(IntegrityError):
-        _collect(memory_store, [root])
-    assert backend.blobs == before
+    for damaged in [key for key in before if key.replace("/", "")[-64:] in hexes]:
+        backend.blobs[damaged] = before[damaged][:-1] + b"\xff"
+        found = dict(backend.blobs)
+        with pytest.raises(IntegrityError):
+            _collect(memory_store, [root])
+        assert backend.blobs == found
+        backend.blobs[damaged] = before[damaged]
+    assert _collect(memory_store, [root]).removed
 
 
 def test_a_frame_with_an_unreadable_header_and_foreign_files_stay(
@@ -210,3 +213,28 @@ def test_a_crash_at_any_point_of_a_collection_loses_nothing(tmp_path: Path) -> N
         assert verify(after) == []
     else:
         pytest.fail("the collection never ended")
+
+
+def test_an_md5_names_a_file_and_bare_records_name_nothing(memory_store: ObjectStore) -> None:
+    """DVC pointers know a file by md5 alone; a record need not be JSON."""
+    file = memory_store.put_bytes(b"by md5")
+    md5 = hash_bytes(b"by md5", Algorithm.MD5)
+    memory_store.index.add_aliases({md5: file.digest})
+    record = memory_store.put_record("note", b"not JSON")
+    _collect(memory_store, [md5, record])
+    assert memory_store.read_bytes(md5) == b"by md5"
+    assert memory_store.read_record("note", record) == b"not JSON"
+    with pytest.raises(IntegrityError):
+        reachable(memory_store, [hash_bytes(b"?", Algorithm.MD5)])
+
+
+def test_a_tree_without_one_of_its_files_stops_the_collection(
+    memory_store: ObjectStore, tmp_path: Path
+) -> None:
+    """A store with holes must be looked at before it is thinned out."""
+    root = _version(memory_store, tmp_path / "a", "a")
+    weights = hash_bytes(b"a" * 9000)
+    assert memory_store.backend.delete(recipe_key(weights))
+    with pytest.raises(IntegrityError) as caught:
+        _collect(memory_store, [root])
+    assert str(weights) in caught.value.message

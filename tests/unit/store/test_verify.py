@@ -1,15 +1,21 @@
 """Verification: every flipped bit, every renamed or foreign file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stemma.domain.digest import Digest
-from stemma.domain.errors import StemmaError
+from stemma.domain.errors import IntegrityError, StemmaError
+from stemma.domain.tree import EntryKind, Tree, TreeEntry, encode_tree
 from stemma.store.backends.local import LocalBackend
 from stemma.store.backends.memory import MemoryBackend
-from stemma.store.index import MemoryChunkIndex
+from stemma.store.frames import Chunk, decode_header, encode_frame
+from stemma.store.hashing import blake3_raw, hash_bytes
+from stemma.store.index import ChunkRow, MemoryChunkIndex
+from stemma.store.keys import frame_key, recipe_key, tree_key
 from stemma.store.objects import ObjectStore
+from stemma.store.recipes import Recipe, decode_recipe, encode_recipe
 from stemma.store.verify import verify
 
 CONTENT = {"a.txt": b"hello " * 50, "b.bin": bytes(range(200)), "empty": b""}
@@ -116,3 +122,73 @@ def test_progress_counts_every_stored_byte(tmp_path: Path) -> None:
     steps: list[int] = []
     assert verify(store, steps.append) == []
     assert sum(steps) == sum(map(len, backend.blobs.values()))
+
+
+def _with_recipe(store: ObjectStore, backend: MemoryBackend, recipe: Recipe) -> set[str]:
+    """Put a well-formed but untrue recipe in place of a sound one; return what is found."""
+    key = recipe_key(recipe.digest)
+    sound, backend.blobs[key] = backend.blobs[key], encode_recipe(recipe)
+    kinds = {problem.kind for problem in verify(ObjectStore(backend, store.index))}
+    backend.blobs[key] = sound
+    return kinds
+
+
+def test_an_untrue_recipe_with_a_right_checksum_is_found(tmp_path: Path) -> None:
+    """Tampering is not a flipped bit; the file's own digest tells."""
+    backend = MemoryBackend()
+    store, _ = _filled(backend, tmp_path / "in")
+    digest = hash_bytes(CONTENT["a.txt"])
+    other = decode_recipe(
+        backend.blobs[recipe_key(hash_bytes(CONTENT["b.bin"]))], hash_bytes(CONTENT["b.bin"])
+    )
+    sound = decode_recipe(backend.blobs[recipe_key(digest)], digest)
+    swapped = replace(sound, table=other.table, size_bytes=other.size_bytes)
+    assert "recipe-damaged" in _with_recipe(store, backend, swapped)
+    key = recipe_key(digest)
+    backend.blobs[key] = encode_recipe(swapped)
+    with pytest.raises(IntegrityError, match="makes another file"):
+        ObjectStore(backend, store.index).read_bytes(digest)
+    backend.blobs[key] = encode_recipe(sound)
+    assert "recipe-damaged" in _with_recipe(store, backend, replace(sound, sha256=other.sha256))
+    assert verify(store) == []
+
+
+def test_a_tree_that_names_a_wrong_size_is_found(tmp_path: Path) -> None:
+    """A listing that shows wrong sizes misleads people."""
+    backend = MemoryBackend()
+    store, _ = _filled(backend, tmp_path / "in")
+    entry = TreeEntry(
+        path="x", kind=EntryKind.FILE, size_bytes=1, digest=hash_bytes(CONTENT["a.txt"])
+    )
+    data = encode_tree(Tree.of([entry]))
+    backend.put(tree_key(hash_bytes(data)), data)
+    assert [problem.kind for problem in verify(store)] == ["tree-damaged"]
+
+
+def test_wrong_index_rows_are_found(tmp_path: Path) -> None:
+    """Rows of the database can rot as well as files."""
+    backend = MemoryBackend()
+    _, tree = _filled(backend, tmp_path / "in")
+    wrong = MemoryChunkIndex()
+    for stat in backend.list("frames/"):
+        frame = bytes.fromhex(stat.key.removeprefix("frames/").replace("/", ""))
+        chunks = decode_header(backend.get(stat.key), stat.key).chunks
+        wrong.add({frame: [ChunkRow(digest, 1, size) for digest, size in chunks]})
+    broken = ObjectStore(backend, wrong)
+    kinds = {problem.kind for problem in verify(broken)}
+    assert kinds == {"index-wrong", "chunk-damaged", "index-missing"}
+    with pytest.raises(IntegrityError):
+        _read_everything(broken, tree)
+
+
+def test_a_frame_that_lies_about_its_chunks_is_found() -> None:
+    """A crafted frame must not pass because its own name is right."""
+    backend = MemoryBackend()
+    frame = encode_frame([Chunk(b"\0" * 32, 5)], b"hello")
+    backend.put(frame_key(blake3_raw(frame)), frame)
+    store = ObjectStore(backend, MemoryChunkIndex())
+    assert {problem.kind for problem in verify(store)} == {"frame-damaged", "index-missing"}
+    backend.put(frame_key(blake3_raw(b"no frame")), b"no frame")
+    report = store.rebuild_index()
+    assert report.frame_count == 1
+    assert report.skipped == (frame_key(blake3_raw(b"no frame")),)
