@@ -143,7 +143,7 @@ def flip_a_bit(story: Story) -> None:
         f"In a copy of the store, one of the {8 * len(data):,} bits of "
         f"{largest.relative_to(copy)} is flipped. The project itself is untouched."
     )
-    story.run("stemma", "doctor", expect=1, cwd=copy)
+    story.run("stemma", "doctor", expect=EXIT_NO, cwd=copy)
     story.run("stemma", "doctor")
 
 

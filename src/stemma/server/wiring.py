@@ -167,11 +167,7 @@ def rebuild_project(start: Path | None = None) -> dict[str, int]:
     settings = load_settings(root)
     state = root / STATE_FOLDER
     with StoreLock(state).exclusive(timeout_seconds=settings.lock_timeout_seconds):
-        return rebuild(
-            database_url(root, settings),
-            LocalBackend(state / "objects"),
-            journal_folder=state / "journal",
-        )
+        return rebuild(database_url(root, settings), LocalBackend(state / "objects"))
 
 
 def examine_project(start: Path | None = None) -> DoctorReport:

@@ -249,6 +249,19 @@ class ObjectStore:
         """
         return self._reader.recipe(self._file_digest(digest)).sha256
 
+    def bytes_beside(self, tree: Digest, other: Digest) -> int:
+        """Return how many bytes of chunks ``tree`` has that ``other`` has not, uncompressed."""
+        mine, theirs = self._chunk_sizes(tree), self._chunk_sizes(other)
+        return sum(size for chunk, size in mine.items() if chunk not in theirs)
+
+    def _chunk_sizes(self, tree: Digest) -> dict[bytes, int]:
+        return {
+            chunk.digest: chunk.size_bytes
+            for entry in self.read_tree(tree).entries
+            if entry.digest is not None
+            for chunk in self._reader.recipe(entry.digest).chunks
+        }
+
     def put_record(self, kind: str, data: bytes) -> Digest:
         """Store a record; its sha256 names it."""
         digest = hash_bytes(data, Algorithm.SHA256)
