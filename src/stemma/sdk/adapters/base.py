@@ -118,26 +118,20 @@ class ModelAdapter(Protocol):
         ...
 
 
-def tensor_digest(dtype: str, shape: Sequence[int], data: bytes | memoryview) -> str:
-    """Return blake3 hex over dtype, shape and the C-ordered little-endian bytes."""
-    hasher = blake3(f"{dtype} {'x'.join(map(str, shape))}\n".encode())
-    hasher.update(data)
-    return hasher.hexdigest()
-
-
 def array_digest(array: NDArray[Any]) -> str:
-    """Return the digest of an array's values, free of padding, byte order and memory layout.
+    """Return blake3 hex of an array's little-endian bytes in C order.
 
-    Arguments of dtype object must hold text or plain numbers.
+    Plain numbers digest as ``stemma.store.formats.tensors`` digests them in a file. Records are
+    taken field by field, so padding is not read; text is taken as JSON, so width does not matter.
     """
     if array.dtype.names is not None:
         parts = [f"{name} {array_digest(array[name])}" for name in array.dtype.names]
-        return tensor_digest("struct", array.shape, "\n".join(parts).encode())
+        return blake3("\n".join(parts).encode()).hexdigest()
     if array.dtype.kind in "OUS":
         text = json.dumps([str(item) for item in array.ravel().tolist()], ensure_ascii=False)
-        return tensor_digest("str", array.shape, text.encode("utf-8", errors="backslashreplace"))
+        return blake3(text.encode("utf-8", errors="backslashreplace")).hexdigest()
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return tensor_digest(array.dtype.name, array.shape, little.tobytes())
+    return blake3(little.tobytes()).hexdigest()
 
 
 def class_path(kind: type) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 import onnxruntime  # type: ignore[import-untyped]
+from blake3 import blake3
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
@@ -31,7 +32,6 @@ from stemma.sdk.adapters.base import (
     ModelAdapter,
     array_digest,
     check_interface,
-    tensor_digest,
 )
 
 FILE_NAME: Final = "model.onnx"
@@ -197,7 +197,7 @@ def _graph_digest(proto: onnx.ModelProto) -> str:
         for attribute in node.attribute:
             if len(attribute.floats) > 1:
                 attribute.ClearField("floats")
-    return tensor_digest("graph", (), bare.SerializeToString(deterministic=True))
+    return blake3(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _family(proto: onnx.ModelProto) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, cast
 
 from stemma.domain.errors import InvalidInputError
@@ -17,17 +18,36 @@ from stemma.sdk.adapters.base import ModelAdapter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """One library: its adapter's name, and the packages whose classes it reads."""
+    """One library: its adapter's name, the packages whose classes and files it reads."""
 
     loader: str
     packages: frozenset[str]
+    suffixes: frozenset[str] = frozenset()
 
 
 _ENTRIES: Final = (
-    _Entry(loader="onnx", packages=frozenset({"onnx", "onnxruntime"})),
+    _Entry(
+        loader="onnx", packages=frozenset({"onnx", "onnxruntime"}), suffixes=frozenset({".onnx"})
+    ),
     _Entry(loader="torch", packages=frozenset({"torch"})),
     _Entry(loader="sklearn", packages=frozenset({"sklearn"})),
 )
+
+
+def find_adapter(model: object) -> ModelAdapter | None:
+    """Return the adapter that reads ``model``; ``None`` when there is none.
+
+    Raises:
+        InvalidInputError: If there is one, but its library is not installed.
+    """
+    roots = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
+    for entry in _ENTRIES:
+        is_file = isinstance(model, str | Path) and Path(model).suffix in entry.suffixes
+        if is_file or roots & entry.packages:
+            adapter = adapter_named(entry.loader)
+            if adapter.accepts(model):
+                return adapter
+    return None
 
 
 def adapter_for(model: object) -> ModelAdapter:
@@ -36,18 +56,15 @@ def adapter_for(model: object) -> ModelAdapter:
     Raises:
         InvalidInputError: If there is none, or its library is not installed.
     """
-    roots = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
-    for entry in _ENTRIES:
-        if roots & entry.packages:
-            adapter = adapter_named(entry.loader)
-            if adapter.accepts(model):
-                return adapter
-    raise InvalidInputError(
-        f"cannot read a model of type {type(model).__module__}.{type(model).__qualname__}",
-        code="unknown-model-type",
-        hint="pass a scikit-learn estimator, a torch module, an ONNX model or the path of a file; "
-        "run.model(model, unsafe_pickle=True) keeps a pickle that cannot be loaded safely",
-    )
+    adapter = find_adapter(model)
+    if adapter is None:
+        raise InvalidInputError(
+            f"cannot read a model of type {type(model).__module__}.{type(model).__qualname__}",
+            code="unknown-model-type",
+            hint="pass a scikit-learn estimator, a torch module, an ONNX model or the path of a "
+            "file; run.model(model, unsafe_pickle=True) keeps a pickle, which Stemma never loads",
+        )
+    return adapter
 
 
 def adapter_named(loader: str) -> ModelAdapter:

@@ -226,7 +226,7 @@ def _read_array(state: State, array: NDArray[np.generic], place: _Place) -> None
     elif array.dtype.kind in "fcV" and array.size and place.leaf not in _NEVER_TENSORS:
         _keep(state, array, place)
     else:
-        state.configuration[place.path] = f"{array.dtype.name} {array_digest(array)}"
+        state.configuration[place.path] = f"{array.dtype.name} {array.shape} {array_digest(array)}"
 
 
 def _keep(state: State, array: NDArray[np.generic], place: _Place) -> None:
@@ -291,9 +291,12 @@ def _read_object(state: State, value: object, place: _Place) -> None:
         )
         return
     try:
-        maker, *parts = value.__reduce_ex__(2)
+        reduced = value.__reduce_ex__(2)
     except TypeError:
         return
+    if isinstance(reduced, str):
+        return
+    maker, *parts = reduced
     # Cython's own makers take (class, checksum of the layout, state): the checksum changes
     # with the library's version, not with the model.
     is_cython = getattr(maker, "__name__", "").startswith("__pyx_unpickle")

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -36,7 +37,6 @@ from stemma.sdk.adapters.base import (
     check_interface,
     class_path,
     defining_source,
-    tensor_digest,
 )
 
 # torch is no part of the locked environment (its wheel differs per platform), so the type
@@ -210,7 +210,7 @@ def _dtype_name(tensor: Any) -> str:
 def _digest(tensor: Any) -> str:
     plain = tensor.cpu().contiguous()
     data = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-    return tensor_digest(_dtype_name(tensor), tuple(tensor.shape), data)
+    return blake3(data).hexdigest()
 
 
 def _structure(model: Any, state: Mapping[str, Any]) -> Structure:

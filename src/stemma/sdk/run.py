@@ -1,0 +1,331 @@
+"""``Run``: what a training script talks to while its run is open.
+
+Invariants:
+    * Recording never changes what it is given, and ``log`` never stops a training.
+    * A run that failed, was interrupted or has no model cannot be released.
+    * In a forked child, and on every rank but 0, all of this does nothing.
+
+Example:
+    >>> with stemma.run("digits") as run:  # doctest: +SKIP
+    ...     run.data("digits-train", (X, y))
+    ...     run.log(loss=0.31, step=10)
+    ...     run.model(model, test=(X_test, y_test))
+    >>> run.release()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from typing_extensions import override
+
+from stemma.domain.errors import ConflictError, InvalidInputError, StemmaError
+from stemma.domain.manifest import Manifest, Metric
+from stemma.domain.run import MetricPoint
+from stemma.sdk.intake import ModelOffer, take_dataset, take_model
+from stemma.sdk.notices import Terminated, ending_on_sigterm, warn
+from stemma.sdk.process import is_recording_rank
+from stemma.sdk.session import Session
+from stemma.sdk.settings import Overrides, read_overrides
+from stemma.sdk.versions import Version, release
+
+
+class Run:
+    """One recorded training.
+
+    Attributes:
+        name: Name of the model.
+        settings: Values given with ``stemma run --set name=value``.
+        licence: SPDX expression of the model's licence; empty: as the policy says.
+        personal_data: ``none``, ``pseudonymised``, ``personal`` or ``sensitive``;
+            empty: undeclared.
+        has_model: Whether the model has been recorded.
+    """
+
+    def __init__(self, name: str, *, reason: str = "") -> None:
+        """Prepare a run; it starts when the ``with`` block is entered."""
+        self.name = name
+        self.settings: Overrides = read_overrides(os.environ)
+        self.licence = ""
+        self.personal_data = ""
+        self._reason = reason
+        self._session: Session | None = None
+        self._manifest: Manifest | None = None
+        self._has_ended = False
+        self.has_model = False
+        self._warned: set[str] = set()
+        self._passed: dict[str, object] = {}
+        self._defaulted: dict[str, object] = {}
+        self._guard = ExitStack()
+
+    # the block ------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Start the run."""
+        if is_recording_rank():
+            self._session = Session(self.name, reason=self._reason)
+            self._guard.enter_context(ending_on_sigterm())
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """Finish the run, or record how it failed; the exception goes on."""
+        session = self._active
+        self._has_ended = True
+        if session is None:
+            return
+        with self._guard:
+            if error is None or (isinstance(error, SystemExit) and error.code in {0, None}):
+                self._finish(session)
+            else:
+                is_interrupted = isinstance(error, KeyboardInterrupt | Terminated)
+                session.fail(error, is_interrupted=is_interrupted)
+
+    def _finish(self, session: Session) -> None:
+        if not self.has_model:
+            missing = InvalidInputError(
+                f"run {session.id} recorded no model",
+                code="no-model",
+                hint="call run.model(model, test=(X, y)) inside the block",
+            )
+            session.fail(missing, is_interrupted=False)
+            raise missing
+        unused = self.settings.unused()
+        if unused:
+            warn(
+                f"--set {', '.join(unused)} was not used: read run.settings.get({unused[0]!r}), "
+                "or give the decorated function an argument of that name"
+            )
+        passed = {**{name: self.settings[name] for name in self.settings}, **self._passed}
+        session.recorder.set_hyperparameters(passed, self._defaulted)
+        if self.licence or self.personal_data:
+            session.recorder.set_licence(self.licence, personal_data=self.personal_data)
+        self._manifest = session.finish()
+
+    @property
+    def _active(self) -> Session | None:
+        """The session, where this process records and the run is open.
+
+        Raises:
+            ConflictError: If the run has ended, or was not entered.
+        """
+        if self._has_ended or (self._session is None and is_recording_rank()):
+            state = "has ended" if self._has_ended else "has not started"
+            raise ConflictError(
+                f"the run of {self.name} {state}",
+                code="run-not-open",
+                hint='record inside `with stemma.run("name") as run:`',
+            )
+        if self._session is None or not self._session.is_own_process:
+            return None
+        return self._session
+
+    # what it is -----------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """Id of the run, ``r-`` and hexadecimal digits; empty where nothing is recorded."""
+        return self._session.id if self._session is not None else ""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the recorded candidate by key (``recall[class=8]``); empty before the end."""
+        if self._manifest is None:
+            return {}
+        return {metric.key: metric.number for metric in self._manifest.evidence.metrics}
+
+    @override
+    def __repr__(self) -> str:
+        """Show name, id and state."""
+        state = "recorded" if self._manifest is not None else "not recorded"
+        return f"<Run {self.id or '-'} of {self.name}: {state}>"
+
+    # what is recorded -----------------------------------------------------------------------
+
+    def data(
+        self,
+        name: str,
+        value: object,
+        role: str = "training",
+        preprocessing: Sequence[str] = (),
+    ) -> None:
+        """Record a dataset.
+
+        Args:
+            name: Its name.
+            value: ``X`` or ``(X, y)`` with (n, …) numbers or text and (n,) labels; a DataFrame;
+                or the path of a file or folder.
+            role: ``training``, ``validation`` or ``test``.
+            preprocessing: Each preprocessing or augmentation step, in order.
+
+        Raises:
+            InvalidInputError: If the role is unknown or the value cannot be read.
+            NotFoundError: If there is nothing at the path.
+        """
+        session = self._active
+        if session is None:
+            return
+        captured = take_dataset(name, value, role, preprocessing, session.folder)
+        session.recorder.add_dataset(captured)
+
+    def model(  # noqa: PLR0913 - one call records a model; each fact is named at the call
+        self,
+        model: object,
+        *,
+        test: object = None,
+        predict: Callable[[Any], object] | None = None,
+        interface: Sequence[str] = (),
+        optimizer: object = None,
+        unsafe_pickle: bool = False,
+        test_name: str = "",
+    ) -> None:
+        """Record the trained model and, with ``test``, how it behaves.
+
+        Args:
+            model: scikit-learn estimator, torch module, ONNX model or session, or the path of a
+                file or folder.
+            test: Golden set: ``(X, y)`` with (n, …) inputs and (n,) right answers, or ``X``.
+            predict: Called with ``X``, returns (n,) answers; without, the model is asked itself.
+            interface: Methods that callers rely on; without, every method there is.
+            optimizer: torch optimizer, for its hyperparameters.
+            unsafe_pickle: Write a pickle. Stemma never loads one.
+            test_name: Name of the golden set; without, ``<model>-test``.
+
+        Raises:
+            InvalidInputError: If the model cannot be read, or its library is not installed.
+            ConflictError: If this run has a model already.
+        """
+        session = self._active
+        if session is None:
+            return
+        if self.has_model:
+            raise ConflictError(
+                f"run {session.id} has a model already",
+                code="second-model",
+                hint="record a second model in a run of its own",
+            )
+        offer = ModelOffer(
+            model=model,
+            test=test,
+            predict=predict,
+            interface=tuple(interface),
+            optimizer=optimizer,
+            is_pickle_allowed=unsafe_pickle,
+            test_name=test_name,
+        )
+        taken = take_model(
+            offer, session.make_folder("model"), default_test_name=f"{self.name}-test"
+        )
+        session.recorder.set_model(taken.model)
+        if taken.golden is not None and taken.predictions is not None:
+            session.recorder.add_dataset(taken.golden)
+            session.recorder.set_predictions(taken.predictions)
+        self.has_model = True
+
+    def log(self, *, step: int | None = None, **metrics: float) -> None:
+        """Append one point to each named learning curve; never stops a training.
+
+        Args:
+            step: Training step; without, each curve counts its own from 0.
+            **metrics: Values; one that is no finite number is left out with one warning.
+        """
+        session = self._active
+        if session is None:
+            return
+        now = datetime.now(UTC)
+        points = []
+        for name, value in metrics.items():
+            number = _as_number(value)
+            if number is None:
+                self._warn_once(f"metric {name} is {value!r}, no finite number: left out")
+                continue
+            at = session.next_step(name) if step is None else session.note_step(name, int(step))
+            points.append(MetricPoint(name=name, value=number, step=at, logged_at=now))
+        try:
+            session.log(points)
+        except (StemmaError, OSError) as error:
+            self._warn_once(f"learning curves are not recorded: {error}")
+
+    def metric(self, name: str, value: float, slice: str = "", sample_size: int = 0) -> None:  # noqa: A002 - the word of the manifest
+        """Record a measured value of the finished model.
+
+        Args:
+            name: e.g. ``bleu``.
+            value: Its value; finite.
+            slice: Part of the data it was measured on, e.g. ``language=de``.
+            sample_size: Number of rows behind it; 0 when unknown.
+
+        Raises:
+            InvalidInputError: If the value is NaN, infinite or no number.
+        """
+        session = self._active
+        if session is None:
+            return
+        number = _as_float(name, value)
+        metric = Metric(name=name, value=repr(number), slice=slice, sample_size=sample_size)
+        session.recorder.add_metric(metric)
+
+    def params(self, **values: object) -> None:
+        """Record hyperparameters beyond those the model knows of itself."""
+        if self._active is not None:
+            self._passed.update(values)
+
+    def default_params(self, **values: object) -> None:
+        """Record hyperparameters that took their default."""
+        if self._active is not None:
+            self._defaulted.update(values)
+
+    def metadata(self, **values: str | bool | int | list[str]) -> None:
+        """Record metadata, such as ``owner="vision-team"``."""
+        session = self._active
+        if session is not None:
+            session.recorder.set_metadata(values)
+
+    def release(self, **options: Any) -> Version:
+        """Release what this run recorded; takes the options of ``stemma.release``.
+
+        Raises:
+            ConflictError: If the run has not finished well.
+            GateFailedError: If a gate refuses it.
+        """
+        if self._manifest is None:
+            state = "failed" if self._has_ended else "is still open"
+            raise ConflictError(
+                f"run {self.id or self.name} {state}: nothing to release",
+                code="run-not-finished",
+                hint="release after the with block has ended well",
+            )
+        return release(self.name, run=self.id, **options)
+
+    def _warn_once(self, message: str) -> None:
+        if message.partition(" is ")[0] not in self._warned:
+            self._warned.add(message.partition(" is ")[0])
+            warn(message)
+
+
+def _as_number(value: object) -> float | None:
+    """Return a finite float of a number, a numpy scalar or a one-element tensor."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _as_float(name: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"metric {name} is no number: {value!r}", code="bad-metric"
+        ) from error
