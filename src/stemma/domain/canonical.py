@@ -132,14 +132,39 @@ def decode(data: bytes, kind: type[T], *, what: str = "record") -> T:
 
 
 def from_plain(value: object, kind: type[T], *, what: str = "record") -> T:
-    """Read builtins (parsed YAML or JSON) as ``kind``.
+    """Read builtins that a person wrote (parsed YAML or JSON) as ``kind``.
+
+    Unlike ``decode`` it refuses fields that ``kind`` does not have: a typing
+    mistake must not vanish.
 
     Raises:
         InvalidInputError: If they are not of that shape.
     """
+    code = f"bad-{what.replace(' ', '-')}"
     try:
-        return msgspec.convert(value, kind, dec_hook=_decode_hook)
+        record = msgspec.convert(value, kind, dec_hook=_decode_hook)
     except msgspec.ValidationError as error:
-        raise InvalidInputError(
-            f"not a {what}: {error}", code=f"bad-{what.replace(' ', '-')}"
-        ) from error
+        raise InvalidInputError(f"not a {what}: {error}", code=code) from error
+    unknown = _unknown_field(value, to_plain(record), "")
+    if unknown:
+        raise InvalidInputError(f"not a {what}: unknown field {unknown}", code=code)
+    return record
+
+
+def _unknown_field(given: object, known: object, where: str) -> str:
+    """Return the path of the first field that was given and not read; empty when there is none."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        pairs = [(f"{where}.{key}", item, known.get(key)) for key, item in given.items()]
+        for path, item, read in pairs:
+            if item is not None and read is None:
+                return path.removeprefix(".")
+    elif isinstance(given, list | tuple) and isinstance(known, list):
+        pairs = [
+            (f"{where}[{index}]", item, read)
+            for index, (item, read) in enumerate(zip(given, known, strict=False))
+        ]
+    else:
+        return ""
+    return next(
+        (found for pair in pairs if (found := _unknown_field(pair[1], pair[2], pair[0]))), ""
+    )

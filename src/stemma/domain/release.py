@@ -101,7 +101,7 @@ class ChannelMove:
     model: str
     channel: str
     version: str
-    manifest: Digest | None
+    manifest: Digest | None = None
     sequence: int
     previous: Digest | None = None
     reason: str = ""

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from stemma.domain.canonical import decode, encode, from_plain, timestamp, to_plain
 from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError
+from stemma.domain.manifest import Manifest, decode_manifest
 
+VECTORS = Path(__file__).parents[2] / "vectors" / "manifest"
 SCALARS = st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8)
 VALUES = st.recursive(
     SCALARS,
@@ -124,6 +127,18 @@ def test_builtins_are_read_as_a_record() -> None:
     assert from_plain(to_plain(RECORD), Record) == RECORD
     with pytest.raises(InvalidInputError, match="not a record"):
         from_plain({"name": 1}, Record)
+
+
+def test_an_unknown_field_written_by_hand_is_refused_with_its_place() -> None:
+    """A misspelt field would vanish without a word."""
+    manifest = decode_manifest((VECTORS / "full.json").read_bytes())
+    plain = json.loads(encode(manifest))
+    plain["datasets"]["datasets"][1]["columns"][0]["dtypes"] = "x"
+    with pytest.raises(
+        InvalidInputError, match=r"field datasets\.datasets\[1\]\.columns\[0\]\.dtypes"
+    ):
+        from_plain(plain, Manifest)
+    assert from_plain({"note": None, **json.loads(encode(RECORD))}, Record) == RECORD
 
 
 def test_a_type_without_canonical_form_is_refused() -> None:
