@@ -170,18 +170,6 @@ class ObjectStore:
                 hint="stemma doctor",
             )
 
-    def _file_digest(self, digest: Digest) -> Digest:
-        if digest.algorithm is Algorithm.BLAKE3:
-            return digest
-        found = self.index.find_alias(digest)
-        if found is None:
-            raise NotFoundError(
-                f"the store knows no file {digest}",
-                code="file-not-stored",
-                hint="stemma doctor --rebuild",
-            )
-        return found
-
     def stream(self, digest: Digest) -> Iterator[bytes]:
         """Yield a file's bytes, each chunk verified; the last one only if the whole is right.
 
@@ -189,7 +177,7 @@ class ObjectStore:
             NotFoundError: If the file is not stored (``file-not-stored``).
             IntegrityError: If anything stored is missing or damaged.
         """
-        return self._reader.stream(self._file_digest(digest))
+        return self._reader.stream(digest)
 
     def read_bytes(self, digest: Digest) -> bytes:
         """Return a file's bytes, verified; errors as for ``stream``."""
@@ -225,7 +213,7 @@ class ObjectStore:
     def has(self, digest: Digest) -> bool:
         """Return whether this file is stored; ``digest`` may be blake3, sha256 or md5."""
         try:
-            return self.backend.exists(recipe_key(self._file_digest(digest)))
+            return self.backend.exists(recipe_key(self._reader.resolve(digest)))
         except NotFoundError:
             return False
 
@@ -239,7 +227,7 @@ class ObjectStore:
         Raises:
             NotFoundError: If the file is not stored (``file-not-stored``).
         """
-        return self._reader.recipe(self._file_digest(digest)).size_bytes
+        return self._reader.recipe_of(digest).size_bytes
 
     def sha256(self, digest: Digest) -> Digest:
         """Return the sha256 of a stored file.
@@ -247,7 +235,7 @@ class ObjectStore:
         Raises:
             NotFoundError: If the file is not stored (``file-not-stored``).
         """
-        return self._reader.recipe(self._file_digest(digest)).sha256
+        return self._reader.recipe_of(digest).sha256
 
     def bytes_beside(self, tree: Digest, other: Digest) -> int:
         """Return how many bytes of chunks ``tree`` has that ``other`` has not, uncompressed."""

@@ -54,6 +54,36 @@ class Reader:
             ) from error
         return decode_recipe(data, digest)
 
+    def recipe_of(self, digest: Digest) -> Recipe:
+        """Return the recipe of the file that a blake3, or an alias of it, names.
+
+        Raises:
+            NotFoundError: If the file is not stored, or the alias not known (``file-not-stored``).
+            IntegrityError: If the recipe is damaged, or the alias names another file.
+        """
+        file = self.resolve(digest)
+        recipe = self.recipe(file)
+        if digest.algorithm is Algorithm.SHA256 and recipe.sha256 != digest:
+            raise _wrong_alias(digest, file)
+        return recipe
+
+    def resolve(self, digest: Digest) -> Digest:
+        """Return the blake3 that an alias names, as the index says; a blake3 names itself.
+
+        Raises:
+            NotFoundError: If the alias is not known (``file-not-stored``).
+        """
+        if digest.algorithm is Algorithm.BLAKE3:
+            return digest
+        found = self._index.find_alias(digest)
+        if found is None:
+            raise NotFoundError(
+                f"the store knows no file {digest}",
+                code="file-not-stored",
+                hint="stemma doctor --rebuild",
+            )
+        return found
+
     def stream(self, digest: Digest) -> Iterator[bytes]:
         """Yield a file's bytes, chunk by chunk; the last one only if the whole is right.
 
@@ -61,20 +91,26 @@ class Reader:
             NotFoundError: If the file is not stored (``file-not-stored``).
             IntegrityError: If anything stored is missing or damaged.
         """
-        recipe = self.recipe(digest)
+        recipe = self.recipe_of(digest)
         hasher = new_hasher(Algorithm.BLAKE3)
+        # The recipe vouches for the sha256; nothing but the bytes vouches for an md5.
+        md5 = new_hasher(Algorithm.MD5) if digest.algorithm is Algorithm.MD5 else None
         held = b""
         for data in self._chunks(recipe):
             if held:
                 yield held
             hasher.update(data)
+            if md5 is not None:
+                md5.update(data)
             held = data
-        if hasher.hexdigest() != digest.hex:
+        if hasher.hexdigest() != recipe.digest.hex:
             raise IntegrityError(
-                f"the recipe of {digest} makes another file",
+                f"the recipe of {recipe.digest} makes another file",
                 code="recipe-damaged",
                 hint="stemma doctor",
             )
+        if md5 is not None and md5.hexdigest() != digest.hex:
+            raise _wrong_alias(digest, recipe.digest)
         if held:
             yield held
 
@@ -125,3 +161,11 @@ class Reader:
             while len(self._bodies) > _CACHED_FRAMES:
                 self._bodies.popitem(last=False)
         return body
+
+
+def _wrong_alias(digest: Digest, file: Digest) -> IntegrityError:
+    return IntegrityError(
+        f"the index says that {digest} is {file}, which is another file",
+        code="alias-wrong",
+        hint="stemma doctor --rebuild",
+    )

@@ -317,3 +317,18 @@ def test_a_damaged_object_is_not_acknowledged_again(memory_store: ObjectStore) -
         memory_store.put_bytes(b"hello")
     with pytest.raises(IntegrityError):
         ObjectStore(backend, MemoryChunkIndex()).put_bytes(b"hello")
+
+
+def test_a_wrong_alias_never_delivers_another_file(store: ObjectStore) -> None:
+    """A rotten database row must not hand out the wrong model under the right name."""
+    asked = {hash_bytes(b"asked", algorithm) for algorithm in (Algorithm.SHA256, Algorithm.MD5)}
+    store.put_bytes(b"asked")
+    other = store.put_bytes(b"other")
+    store.index.add_aliases(dict.fromkeys(asked, other.digest))
+    for digest in asked:
+        with pytest.raises(IntegrityError) as caught:
+            store.read_bytes(digest)
+        assert caught.value.code == "alias-wrong"
+        assert caught.value.hint == "stemma doctor --rebuild"
+    store.rebuild_index()
+    assert store.read_bytes(hash_bytes(b"asked", Algorithm.SHA256)) == b"asked"
