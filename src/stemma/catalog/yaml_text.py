@@ -13,6 +13,7 @@ YAML is never hashed; the identity is the sha256 of the canonical JSON.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import yaml
@@ -86,10 +87,10 @@ def _refuse(reason: str, mark: yaml.Mark | None) -> InvalidInputError:
     )
 
 
-def to_yaml(manifest: Manifest) -> str:
-    """Write a manifest as YAML, keys sorted."""
+def to_yaml(value: Manifest | Mapping[str, object]) -> str:
+    """Write a manifest, or JSON values to be looked at, as YAML with sorted keys."""
     return yaml.dump(
-        canonical.to_plain(manifest),
+        canonical.to_plain(value) if isinstance(value, Manifest) else value,
         Dumper=_Dumper,
         allow_unicode=True,
         default_flow_style=False,

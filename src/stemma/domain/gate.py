@@ -146,7 +146,7 @@ def _check_metadata(field: MetadataField, manifest: Manifest) -> list[GateResult
     if value is None:
         if not field.is_required:
             return []
-        needed += f"; add it with run.log_metadata({field.name}=…)"
+        needed += f"; add it with run.metadata({field.name}=…)"
         return [
             GateResult(
                 gate=f"metadata {field.name}", has_passed=False, actual="missing", needed=needed

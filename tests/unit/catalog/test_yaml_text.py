@@ -128,3 +128,9 @@ def test_what_can_surprise_is_refused(text: str, reason: str) -> None:
         from_yaml(text)
     assert reason in caught.value.message
     assert caught.value.code == "bad-manifest"
+
+
+def test_json_values_can_be_shown_too() -> None:
+    """``show --component hyperparameters`` could not print a learning rate."""
+    values = {"C": 0.9, "solver": "no", "class_weight": None, "hidden": [64, 64]}
+    assert yaml.safe_load(to_yaml(values)) == values
