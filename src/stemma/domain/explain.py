@@ -77,7 +77,7 @@ def _axis_lines(verdict: Verdict, level: Level, axes: tuple[Axis, ...]) -> list[
 
 def _is_redesign(verdict: Verdict) -> bool:
     """Whether another behaviour goes without saying."""
-    return any(finding.code == "redesigned" for finding in verdict.findings)
+    return any(finding.code.removeprefix("drift-") == "redesigned" for finding in verdict.findings)
 
 
 def _because(verdict: Verdict) -> Line:

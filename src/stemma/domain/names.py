@@ -44,8 +44,13 @@ def check_model_name(name: str, *, reserved: tuple[str, ...] = ()) -> str:
     return name
 
 
-def check_channel_name(name: str) -> str:
+def check_channel_name(name: str, *, pattern: str = "", reserved: tuple[str, ...] = ()) -> str:
     """Return ``name`` when a channel may be called that.
+
+    Args:
+        name: The name.
+        pattern: The project's own rule, a regular expression for the whole name.
+        reserved: Further words that the project keeps.
 
     Raises:
         InvalidInputError: If it may not.
@@ -54,7 +59,13 @@ def check_channel_name(name: str) -> str:
         raise InvalidInputError(
             f"channel name {name!r} reads like a run", code="bad-name", hint="call it e.g. stable"
         )
-    _check(name, _CHANNEL, "channel", _RESERVED_CHANNELS)
+    _check(name, _CHANNEL, "channel", _RESERVED_CHANNELS | set(reserved))
+    if pattern and not re.fullmatch(pattern, name):
+        raise InvalidInputError(
+            f"channel name {name!r} does not match {pattern!r}, the rule of this model",
+            code="bad-name",
+            hint="see name_pattern in stemma.toml",
+        )
     return name
 
 

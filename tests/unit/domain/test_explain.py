@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stemma.domain.combine import Comparisons, combine
 from stemma.domain.evidence import assess, check_regression, is_significant_loss
 from stemma.domain.explain import Line, explain, explain_gates
 from stemma.domain.facts import EnvironmentFit, Measurements, PairedBehaviour, VersionFacts
@@ -84,6 +85,17 @@ def test_a_redesign_reads_as_in_the_tutorial(build_facts: Build, build_behaviour
             "0.9741 on the same 540 rows, 0.9722 at 1.0.0: not a significant change",
         ),
     ]
+
+
+def test_a_redesign_since_an_older_number_hides_behaviour_too(
+    build_facts: Build, build_behaviour: Count
+) -> None:
+    """What goes without saying would be said twice."""
+    counts = build_behaviour({"rows": 540, "broken": 80, "right": 525})
+    previous = judge(build_facts, {"weights": "b"}, build_behaviour({"rows": 540}))
+    base = judge(build_facts, MLP, counts)
+    combined = combine(Comparisons(previous=previous, major_base=base))
+    assert [label for label, _ in lines(combined)] == ["architecture", "accuracy"]
 
 
 def test_a_refusal_reads_as_in_the_tutorial(build_facts: Build, build_behaviour: Count) -> None:

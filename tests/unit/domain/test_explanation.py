@@ -13,7 +13,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "semver-from-evidenc
 
 def test_the_page_lists_every_threshold_of_every_profile() -> None:
     """Users would reckon with other numbers than the program."""
-    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \|$", PAGE.read_text("utf-8"), re.M)
+    row = re.compile(r"^\| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \|$", re.MULTILINE)
+    rows = row.findall(PAGE.read_text("utf-8"))
     written = {name: tuple(float(number) for number in numbers) for name, *numbers in rows}
     assert written == {
         field.name: tuple(

@@ -88,3 +88,12 @@ def test_channel_names_that_read_as_something_else_are_refused(name: str) -> Non
     """``digits@NAME`` would be ambiguous."""
     with pytest.raises(InvalidInputError):
         check_channel_name(name)
+
+
+def test_the_project_can_rule_channel_names() -> None:
+    """The name rules of ``stemma.toml`` would not hold at creation."""
+    assert check_channel_name("eu-stable", pattern="(eu|us)-[a-z]+") == "eu-stable"
+    with pytest.raises(InvalidInputError, match="the rule of this model"):
+        check_channel_name("eu-stable-2", pattern="(eu|us)-[a-z]+")
+    with pytest.raises(InvalidInputError, match="reserved"):
+        check_channel_name("beta", reserved=("beta",))
