@@ -36,7 +36,7 @@ def read_git(root: Path) -> tuple[GitFacts | None, tuple[str, ...]]:
         return None, ()
     commit = _ask(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}") or ""
     branch = _ask(root, "symbolic-ref", "--short", "--quiet", "HEAD") or ""
-    remote = _without_credentials(_ask(root, "remote", "get-url", "origin") or "")
+    remote = without_credentials(_ask(root, "remote", "get-url", "origin") or "")
     if not commit:
         is_dirty = bool(_ask(root, "ls-files", "--cached", "--", "."))
         return GitFacts(remote=remote, branch=branch, is_dirty=is_dirty), (
@@ -118,7 +118,7 @@ def _is_redirection(name: str) -> bool:
     )
 
 
-def _without_credentials(url: str) -> str:
+def without_credentials(url: str) -> str:
     """Drop user, password, query and fragment from a URL; ``user@host:path`` keeps its user."""
     if "://" not in url:
         return url
