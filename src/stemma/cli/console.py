@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,11 +91,17 @@ class Console:
                 self._write(_first_column(answer))
             case Format.AGENT if answer.rows is not None:
                 self._write(render.tsv(answer.rows))
+                # An empty table says nothing; the sentence for people goes beside it.
+                for line in () if answer.rows else answer.card[:1]:
+                    self.note(line)
+                self._write_hints(answer)
             case Format.AGENT | Format.HUMAN | Format.AUTO:
                 self._write([self._painted(line) for line in self._card(answer)])
-                if self.format is not Format.AGENT:
-                    for hint in answer.hints:
-                        self.note(hint)
+                self._write_hints(answer)
+
+    def _write_hints(self, answer: Answer) -> None:
+        for hint in answer.hints:
+            self.note(hint)
 
     def note(self, text: str) -> None:
         """Write a remark to stderr, unless a program reads or quiet was asked."""
@@ -118,7 +123,7 @@ class Console:
     def _card(self, answer: Answer) -> Sequence[str]:
         if answer.card or answer.rows is None:
             return answer.card
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
         rows = [answer.header, *answer.rows] if answer.header and answer.rows else answer.rows
         return render.table(rows, width=width)
 
@@ -130,6 +135,11 @@ class Console:
         for line in lines:
             print(line)
         sys.stdout.flush()
+
+    def show_failure(self, message: str, hint: str = "") -> None:
+        """Write that something failed, beside an answer; JSON says it in the answer."""
+        if self.format is not Format.JSON:
+            self.show_error(message, hint)
 
     def show_error(self, message: str, hint: str = "") -> None:
         """Write an error for people: what, why, one command."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -70,23 +68,29 @@ def _usage_error(console: Console, error: click.ClickException) -> int:
 def _stemma_error(console: Console, error: StemmaError) -> int:
     code = exit_code_for(error)
     _report(console, code, error.code, error.message, error.hint, is_retryable=error.is_retryable)
-    if os.environ.get(_DEBUG_VARIABLE):
-        traceback.print_exception(error, file=sys.stderr)
+    _trace(error)
     return code
 
 
 def _unexpected(console: Console, error: Exception) -> int:
     what = f"{type(error).__name__}: {error}".splitlines()[0]
-    if os.environ.get(_DEBUG_VARIABLE):
-        traceback.print_exception(error, file=sys.stderr)
-        hint = ""
-    else:
-        hint = f"cat {_keep_traceback(error)}"
+    hint = "" if _trace(error) else f"cat {_keep_traceback(error)}"
     _report(console, ExitCode.FAILED, "internal", f"a fault in stemma: {what}", hint)
     return ExitCode.FAILED
 
 
+def _trace(error: Exception) -> bool:
+    """Show the traceback when it was asked for."""
+    if not os.environ.get(_DEBUG_VARIABLE):
+        return False
+    sys.excepthook(type(error), error, error.__traceback__)
+    return True
+
+
 def _keep_traceback(error: Exception) -> str:
+    import tempfile  # noqa: PLC0415 - a start without a fault need not pay for it
+    import traceback  # noqa: PLC0415
+
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", prefix="stemma-", suffix=".traceback", delete=False
     ) as file:

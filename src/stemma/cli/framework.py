@@ -13,16 +13,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from typing_extensions import override
 
 from stemma.cli.console import Format, ProgressMode, make_console
 from stemma.cli.verbs import GROUPS, all_verbs, suggest_verb
 from stemma.cli.version import VERSION
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from typing_extensions import override
+else:
+    # Importing typing_extensions would cost twice a bare interpreter's start.
+    def override(method: object) -> object:
+        """Mark a method for the type checker only."""
+        return method
+
 
 SEE_ALSO: Final = "refs, gates, exit-codes, environment"
 _COMMON: Final = ("is_json", "format_name", "progress_name", "colour")
@@ -82,7 +88,7 @@ class Verb(click.Command):
         return super().invoke(ctx)
 
     @override
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click calls it so
         """Write the examples, each with what it is for."""
         with formatter.section("Examples"):
             formatter.write_dl([(command, purpose) for purpose, command in self.examples])
@@ -114,12 +120,12 @@ class StemmaGroup(click.Group):
     """The command ``stemma``: verbs by task, loaded when needed."""
 
     @override
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         """Return the verbs in the order of help."""
         return [name for group in GROUPS.values() for name in group]
 
     @override
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click calls it so
         """Import and return a verb; ``None`` when there is none of that name."""
         entry = all_verbs().get(cmd_name)
         if entry is None:
@@ -144,7 +150,7 @@ class StemmaGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     @override
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click calls it so
         """Write the verbs by task."""
         formatter.write_text(f"stemma {VERSION}: versions AI models end to end.")
         for title, verbs in GROUPS.items():

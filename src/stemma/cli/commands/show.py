@@ -32,6 +32,8 @@ _PARTS = (
 @click.option("--component", type=click.Choice(_PARTS), help="Show one part of the manifest only.")
 def command(console: Console, *, ref: str, is_yaml: bool, component: str | None) -> ExitCode:
     """Show one version: five components, evidence, provenance, gates."""
+    import yaml
+
     from stemma.catalog.yaml_text import to_yaml
     from stemma.cli.plain import plain
     from stemma.cli.version_cards import show_card
@@ -44,9 +46,9 @@ def command(console: Console, *, ref: str, is_yaml: bool, component: str | None)
         payload = {component: payload["manifest"][component]}
         if component == "hyperparameters":
             payload["values"] = loaded.facts.hyperparameters
-        card = to_yaml(payload).splitlines()
+        card = yaml.safe_dump(payload, allow_unicode=True, sort_keys=True).splitlines()
     elif is_yaml:
-        card = to_yaml(payload["manifest"]).splitlines()
+        card = to_yaml(loaded.view.manifest).splitlines()
     else:
         card = show_card(loaded.view, loaded.facts, loaded.passed)
     console.show(Answer(payload=payload, card=card))

@@ -1,0 +1,168 @@
+"""``stemma checkout``: put a version's parts back on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from stemma.cli.console import Answer, Console
+from stemma.cli.exit_codes import ExitCode
+from stemma.cli.framework import complete_refs, verb
+from stemma.cli.project import opened_hub
+
+if TYPE_CHECKING:
+    from stemma.cli.restoring import RestoredFile
+    from stemma.hub.base import Hub, VersionView
+
+_ALIASES = {"architecture": "code", "datasets": "data", "hyperparameters": "params"}
+
+
+class _Options(TypedDict):
+    ref: str
+    path: str
+    target: Path | None
+    only: str
+    has_environment: bool
+    is_forced: bool
+    is_dry_run: bool
+
+
+@verb(
+    "checkout",
+    ("Everything, into digits-1.1.0/", "stemma checkout digits@1.1.0"),
+    (
+        "The artifact only, into a folder of yours",
+        "stemma checkout digits@^1 --only artifact --to out",
+    ),
+    ("With its environment, to run it again", "stemma checkout digits@1.0.0 --env"),
+    ("One file", "stemma checkout digits@1.0.0 code/train.py --to old"),
+)
+@click.argument("ref", shell_complete=complete_refs)
+@click.argument("path", required=False, default="")
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to restore into (default: MODEL-VERSION).",
+)
+@click.option("--only", default="", help="code, data, params, artifact, pipeline; with commas.")
+@click.option("--env", "has_environment", is_flag=True, help="Also build its environment (.venv).")
+@click.option("--force", "is_forced", is_flag=True, help="Overwrite files that differ.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Only say what would be written.")
+def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
+    """Restore code, data, parameters and artifact into a new folder.
+
+    With PATH, as in code/train.py, only that file or folder.
+    """
+    parts = _parts(options["only"])
+    with opened_hub() as hub:
+        view = hub.resolve(options["ref"])
+        target = options["target"] or Path(_folder_name(view))
+        payload, card = _restore(console, hub, view, (target, parts), options)
+        if options["has_environment"] and not options["is_dry_run"]:
+            python = _environment(hub, view, target)
+            payload["python"] = str(python)
+            card.append(f"  environment   {python}")
+    console.show(Answer(payload=payload, card=card))
+    return ExitCode.DONE
+
+
+def _folder_name(view: VersionView) -> str:
+    return f"{view.model}-{view.version or view.manifest.provenance.run}"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    from stemma.cli.restoring import PARTS
+
+    names = [_ALIASES.get(word.strip(), word.strip()) for word in text.split(",") if word.strip()]
+    for name in names:
+        if name not in PARTS:
+            raise click.UsageError(
+                f"no part {name!r}; parts: {', '.join(PARTS)}", ctx=click.get_current_context()
+            )
+    return tuple(names) or PARTS
+
+
+def _restore(
+    console: Console,
+    hub: Hub,
+    view: VersionView,
+    where: tuple[Path, tuple[str, ...]],
+    options: _Options,
+) -> tuple[dict[str, object], list[str]]:
+    from stemma.cli import render, restoring
+    from stemma.cli.progress import progress
+
+    target, parts = where
+    files = _selected(restoring.plan(hub, view.manifest, parts), options["path"], view)
+    params = target / "params.json"
+    has_params = "params" in parts and options["path"] in {"", "params.json"}
+    text = restoring.params_bytes(hub, view.manifest) if has_params else b""
+    conflicts = restoring.find_conflicts(target, files)
+    if has_params and params.exists() and params.read_bytes() != text:
+        conflicts.append("params.json")
+    if not options["is_forced"]:
+        restoring.refuse_conflicts(target, conflicts, f"stemma checkout {options['ref']}")
+    total = sum(file.entry.size_bytes for file in files)
+    written = 0
+    if not options["is_dry_run"]:
+        target.mkdir(parents=True, exist_ok=True)
+        with progress(console, f"restoring {view.label}", total) as reporter:
+            for file in files:
+                written += restoring.write_file(hub, target, file)
+                reporter.advance(file.entry.size_bytes)
+        if has_params:
+            params.write_bytes(text)
+    mark, joint = (render.NOTED, "would go") if options["is_dry_run"] else (render.DONE, "is")
+    amount = f"{render.count(len(files) + has_params, 'file')}, {render.size(total)}"
+    card = [f"{mark} {view.label} {joint} in {target}/   {amount}", *_listing(files)]
+    payload: dict[str, object] = {
+        "ref": view.label,
+        "digest": str(view.digest),
+        "target": str(target),
+        "files": [file.path for file in files] + (["params.json"] if has_params else []),
+        "written": written,
+        "size_bytes": total,
+    }
+    return payload, card
+
+
+def _selected(files: list[RestoredFile], path: str, view: VersionView) -> list[RestoredFile]:
+    from stemma.domain.errors import NotFoundError
+
+    wanted = path.strip("/")
+    if not wanted:
+        return files
+    found = [file for file in files if file.path == wanted or file.path.startswith(f"{wanted}/")]
+    if not found and wanted != "params.json":
+        raise NotFoundError(
+            f"{view.label} holds no {path}",
+            code="path-not-found",
+            hint=f"stemma checkout {view.label} --dry-run --json",
+        )
+    return found
+
+
+def _listing(files: list[RestoredFile]) -> list[str]:
+    """Return one line per part: how many files."""
+    from stemma.cli import render
+
+    counts: dict[str, list[int]] = {}
+    for file in files:
+        counts.setdefault(file.path.split("/")[0], []).append(file.entry.size_bytes)
+    return render.labelled(
+        (f"{part}/", f"{render.count(len(sizes), 'file')}, {render.size(sum(sizes))}")
+        for part, sizes in counts.items()
+    )
+
+
+def _environment(hub: Hub, view: VersionView, target: Path) -> Path:
+    """Build the version's environment in ``target/.venv``; returns its interpreter."""
+    from stemma.catalog.capture.environment import restore_environment
+
+    environment = view.manifest.environment
+    lock = hub.objects.read_bytes(environment.lock).decode("utf-8")
+    return restore_environment(lock, target / ".venv", environment.python)

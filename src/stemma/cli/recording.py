@@ -1,0 +1,225 @@
+"""Records a run from files, for a training whose code does not know Stemma.
+
+Invariants:
+    * The run is opened before the command starts, so a crash leaves a failed run.
+    * What cannot be read from files is left out and said, never guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stemma.catalog.capture.artifact import capture_model_path
+from stemma.catalog.capture.base import CapturedCode
+from stemma.catalog.capture.code import capture_code
+from stemma.catalog.capture.data import capture_dataset_path
+from stemma.catalog.capture.environment import capture_environment
+from stemma.catalog.capture.hyperparameters import read_params
+from stemma.catalog.recording import Recorder
+from stemma.domain.component import DatasetRole
+from stemma.domain.errors import InvalidInputError
+from stemma.domain.manifest import Provenance
+from stemma.domain.names import check_model_name
+from stemma.domain.run import RunId, RunRecord, RunStart
+from stemma.server.settings import load_settings
+from stemma.tracking.process import current_process
+
+if TYPE_CHECKING:
+    from stemma.hub.base import Hub
+
+_ROLES: Final = {
+    "train": DatasetRole.TRAINING,
+    "training": DatasetRole.TRAINING,
+    "validation": DatasetRole.VALIDATION,
+    "test": DatasetRole.TEST,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSpec:
+    """One ``--data`` option.
+
+    Attributes:
+        name: Name of the dataset.
+        role: What it is used for.
+        path: Where it is.
+    """
+
+    name: str
+    role: DatasetRole
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFiles:
+    """What a run without SDK is recorded from.
+
+    Attributes:
+        model: Name of the model.
+        command: What runs.
+        artifact: File or folder the command writes; ``None``: nothing to record.
+        datasets: Data the command reads.
+        params: Parameter file; ``None`` without.
+        settings: Values of ``--set``.
+        reason: Why, in the user's words.
+        invocation: Joins the runs of one command.
+    """
+
+    model: str
+    command: tuple[str, ...]
+    artifact: Path | None = None
+    datasets: tuple[DataSpec, ...] = ()
+    params: Path | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    reason: str = ""
+    invocation: str = ""
+
+
+def parse_data(text: str) -> DataSpec:
+    """Read ``[ROLE:][NAME=]PATH``; the name defaults to the file's name without suffix."""
+    role, rest = DatasetRole.TRAINING, text
+    word, colon, after = text.partition(":")
+    if colon and word in _ROLES:
+        role, rest = _ROLES[word], after
+    name, equals, path = rest.partition("=")
+    if not equals or "/" in name:
+        name, path = "", rest
+    if not path:
+        raise InvalidInputError(
+            f"--data {text!r} names no path", code="bad-data", hint="--data test:name=data/test.csv"
+        )
+    file = Path(path)
+    return DataSpec(name=name or file.resolve().name.split(".")[0], role=role, path=file)
+
+
+def choose_model(hub: Hub, named: str) -> str:
+    """Return the model a run belongs to: the one named, else the only one there is.
+
+    Raises:
+        InvalidInputError: If it is not clear.
+    """
+    if named:
+        return check_model_name(named)
+    known = sorted(
+        {model.name for model in hub.list_models()} | set(load_settings(hub.project_root).models)
+    )
+    if len(known) == 1:
+        return known[0]
+    which = f"it could be {', '.join(known)}" if known else "this project has none yet"
+    raise InvalidInputError(
+        f"which model is this run of? {which}",
+        code="no-model-name",
+        hint="stemma run --name digits …",
+    )
+
+
+def start_run(hub: Hub, files: RunFiles) -> RunId:
+    """Open the run."""
+    return hub.start_run(
+        RunStart(
+            model=files.model,
+            command=files.command,
+            invocation=files.invocation,
+            reason=files.reason,
+            created_by=hub.user,
+            host=socket.gethostname(),
+            process=current_process(),
+        )
+    )
+
+
+def finish_run(
+    hub: Hub, run: RunId, files: RunFiles, started_at: datetime
+) -> tuple[RunRecord, list[str]]:
+    """Record what the files say and close the run; returns what the user should know, too.
+
+    Raises:
+        NotFoundError: If a named file is missing.
+    """
+    root = hub.project_root
+    recorder = Recorder(hub.objects, root, files.model)
+    if files.artifact is not None:
+        recorder.set_model(capture_model_path(files.artifact))
+    for data in files.datasets:
+        recorder.add_dataset(capture_dataset_path(data.name, data.path, data.role))
+    code = capture_code(find_script(files.command), root)
+    recorder.set_code(code)
+    recorder.set_pipeline(files.command, configuration=[files.params] if files.params else [])
+    params = read_params(files.params) if files.params else {}
+    recorder.set_hyperparameters({**params, **files.settings})
+    policy = hub.policy(files.model)
+    recorder.set_licence(policy.licence, personal_data=policy.personal_data)
+    recorder.set_environment(
+        capture_environment(
+            _imported_distributions(code),
+            root / ".stemma" / "cache",
+            project_root=root,
+            allow_network=load_settings(root).may_use_network,
+        )
+    )
+    with hub.writing():
+        manifest = recorder.build(
+            Provenance(
+                run=run,
+                started_at=started_at,
+                ended_at=datetime.now(UTC),
+                created_by=hub.user,
+                host=socket.gethostname(),
+                reason=files.reason,
+            )
+        )
+        record = hub.finish_run(run, manifest)
+    notes = recorder.warnings
+    if not _is_our_interpreter(files.command):
+        notes.append("another interpreter than stemma's ran: packages are read from stemma's own")
+    return record, notes
+
+
+def find_script(command: Sequence[str]) -> Path | None:
+    """Return the Python script a command runs, if any."""
+    for word in command:
+        path = Path(word)
+        if path.suffix in {".py", ".ipynb"} and path.is_file():
+            return path
+    return None
+
+
+def _is_our_interpreter(command: Sequence[str]) -> bool:
+    found = shutil.which(command[0]) if command else None
+    if found is None or not Path(command[0]).name.startswith("python"):
+        return True
+    return os.path.dirname(found) == os.path.dirname(sys.executable)  # noqa: PTH120 - unresolved: a venv's python is a link
+
+
+def _imported_distributions(code: CapturedCode) -> list[str]:
+    """Return the distributions that the captured source imports by name."""
+    modules: set[str] = set()
+    for path in code.files.values():
+        if path.suffix == ".py":
+            modules |= _imports(path)
+    providers = importlib.metadata.packages_distributions()
+    return sorted({name for module in modules for name in providers.get(module, [])})
+
+
+def _imports(path: Path) -> set[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found

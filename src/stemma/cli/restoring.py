@@ -1,0 +1,123 @@
+"""Puts a version's parts back on disk, beside what is there, never over it.
+
+Invariants:
+    * A file that differs is never overwritten without ``--force``; then nothing is written at all.
+    * Restoring twice is the same as once.
+    * Every byte is verified by the store before it stands under its name.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stemma.catalog.snapshot import digest_file
+from stemma.domain.errors import ConflictError
+from stemma.domain.tree import EntryKind, TreeEntry
+
+if TYPE_CHECKING:
+    from stemma.domain.digest import Digest
+    from stemma.domain.manifest import Manifest
+    from stemma.hub.base import Hub
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoredFile:
+    """One file to restore.
+
+    Attributes:
+        part: ``code``, ``data``, ``params``, ``artifact`` or ``pipeline``.
+        path: Where, relative to the target folder.
+        entry: What.
+    """
+
+    part: str
+    path: str
+    entry: TreeEntry
+
+
+PARTS = ("code", "data", "params", "artifact", "pipeline")
+
+
+def plan(hub: Hub, manifest: Manifest, parts: tuple[str, ...]) -> list[RestoredFile]:
+    """Return every file of the asked parts, ``params.json`` left out."""
+    files: list[RestoredFile] = []
+    if "code" in parts:
+        files += _tree(hub, "code", "code", manifest.architecture.content)
+    if "pipeline" in parts or "code" in parts:
+        known = {file.path for file in files}
+        pipeline = _tree(hub, "pipeline", "code", manifest.pipeline.content)
+        files += [file for file in pipeline if file.path not in known]
+    if "data" in parts:
+        for dataset in manifest.datasets.datasets:
+            files += _tree(hub, "data", f"data/{dataset.name}", dataset.content)
+    if "artifact" in parts:
+        files += _tree(hub, "artifact", "artifact", manifest.artifact.content)
+    return files
+
+
+def _tree(hub: Hub, part: str, folder: str, tree: Digest) -> list[RestoredFile]:
+    return [
+        RestoredFile(part=part, path=f"{folder}/{entry.path}", entry=entry)
+        for entry in hub.objects.read_tree(tree).entries
+    ]
+
+
+def params_bytes(hub: Hub, manifest: Manifest) -> bytes:
+    """Return ``params.json``: what was passed and what defaulted, readable."""
+    table = json.loads(hub.objects.read_bytes(manifest.hyperparameters.content))
+    return (json.dumps(table, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+
+
+def find_conflicts(target: Path, files: list[RestoredFile]) -> list[str]:
+    """Return the paths under ``target`` that hold something else."""
+    return [file.path for file in files if _holds_another(target / file.path, file.entry)]
+
+
+def _holds_another(path: Path, entry: TreeEntry) -> bool:
+    if not path.exists() and not path.is_symlink():
+        return False
+    return not _is_same(path, entry)
+
+
+def _is_same(path: Path, entry: TreeEntry) -> bool:
+    if entry.kind is EntryKind.SYMLINK:
+        return path.is_symlink() and str(path.readlink()) == entry.target
+    if path.is_symlink() or not path.is_file() or entry.digest is None:
+        return False
+    return path.stat().st_size == entry.size_bytes and digest_file(path) == entry.digest.hex
+
+
+def refuse_conflicts(target: Path, conflicts: list[str], command: str) -> None:
+    """Refuse when files would be overwritten.
+
+    Raises:
+        ConflictError: If there is any.
+    """
+    if conflicts:
+        more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
+        raise ConflictError(
+            f"{target / conflicts[0]}{more} differs from the version; nothing was written",
+            code="would-overwrite",
+            hint=f"{command} --to OTHER-FOLDER, or --force",
+        )
+
+
+def write_file(hub: Hub, target: Path, file: RestoredFile) -> bool:
+    """Write one file; returns whether anything had to be written."""
+    path = target / file.path
+    if _is_same(path, file.entry):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if file.entry.kind is EntryKind.SYMLINK:
+        path.unlink(missing_ok=True)
+        path.symlink_to(file.entry.target)
+    elif file.entry.digest is not None:
+        if path.is_symlink():
+            path.unlink()
+        hub.objects.export_file(
+            file.entry.digest, path, is_executable=file.entry.kind is EntryKind.EXECUTABLE
+        )
+    return True
