@@ -19,7 +19,6 @@ Example:
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,11 +27,11 @@ from typing import Final, final
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from stemma.db import schema
-from stemma.db.failures import corrupt, translate
+from stemma.db.failures import FOREIGN_ERRORS, corrupt, translate
 from stemma.db.seal import Claim, SealState, is_log_empty, sidecar_path, sync_folder, write_seal
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 
@@ -113,7 +112,7 @@ class Database:
                     )
                 with connection.begin():
                     yield connection
-        except (DBAPIError, sqlite3.Error) as error:
+        except FOREIGN_ERRORS as error:
             raise translate(error, self.name) from error
 
     @contextmanager
@@ -126,7 +125,7 @@ class Database:
                     self._take_turn(connection)
                     yield connection
                     schema.advance_generation(connection)
-        except (DBAPIError, sqlite3.Error) as error:
+        except FOREIGN_ERRORS as error:
             raise translate(error, self.name) from error
         self._has_written = True
 
@@ -165,7 +164,7 @@ class Database:
             with self.read() as connection:
                 revision = schema.read_revision(connection)
                 generation = schema.read_generation(connection)
-        except (DBAPIError, sqlite3.Error) as error:
+        except FOREIGN_ERRORS as error:
             raise translate(error, self.name) from error
         if claim is not None:
             self.seal_state = claim.judge(generation)
@@ -225,7 +224,7 @@ class Database:
                 with connection.begin():  # holds the write lock; nothing is written
                     if is_log_empty(path):
                         write_seal(path, schema.read_generation(connection))
-        except (DBAPIError, sqlite3.Error, OSError, IntegrityError):
+        except (*FOREIGN_ERRORS, OSError, IntegrityError):
             # Everything written is durable; only the seal stays stale, which harms nothing.
             return
 

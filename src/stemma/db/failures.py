@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from stemma.db.rows import REBUILD_HINT
 from stemma.domain.errors import (
@@ -98,7 +98,11 @@ _ERRORS: Final[dict[str, tuple[type[StemmaError], str, str, str]]] = {
 }
 
 
-def translate(error: DBAPIError | sqlite3.Error, where: str) -> StemmaError:
+FOREIGN_ERRORS: Final = (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError)
+"""What a database may raise; SQLite's own messages are no UTF-8 when its schema is damaged."""
+
+
+def translate(error: SQLAlchemyError | sqlite3.Error | ValueError, where: str) -> StemmaError:
     """Return our error for what the database at ``where`` raised."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return _as_error(_kind(original), where, str(original).strip().splitlines()[:1])
@@ -111,6 +115,9 @@ def _kind(original: BaseException | None) -> str:
             # The driver's own complaints: text that is not UTF-8, a string beyond all limits.
             return "corrupt"
         return _SQLITE_KINDS.get(code & _PRIMARY_CODE, "unavailable")
+    if isinstance(original, SQLAlchemyError | UnicodeDecodeError):
+        # Two rows where the schema allows one, a type that no column has, text that is none.
+        return "corrupt"
     state = getattr(original, "sqlstate", None) or ""
     return _POSTGRES_KINDS.get(state) or _POSTGRES_CLASSES.get(state[:2], "unavailable")
 

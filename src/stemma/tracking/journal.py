@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, final
 
 from stemma.domain.canonical import timestamp
+from stemma.domain.errors import UnavailableError
 from stemma.domain.run import MetricPoint, RunId
 
 _SEPARATOR: Final = b"\t"
@@ -67,8 +68,14 @@ class Journals:
             waiting = list(self._pending.get(run, []))
         try:
             data = self._path(run).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             data = b""
+        except OSError as error:
+            raise UnavailableError(
+                f"run {run}: its journal cannot be read: {error}",
+                code="journal-unreadable",
+                hint="give yourself read permission on .stemma/journal",
+            ) from error
         decoded = (_decode(line) for line in data.split(b"\n"))
         return [*(point for point in decoded if point is not None), *waiting]
 

@@ -1,0 +1,80 @@
+"""Migrations make the very tables that the program works with, on both engines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy.engine import make_url
+
+from stemma.db.engine import Database
+from stemma.db.migrations.upgrade import configuration, upgrade
+from stemma.db.schema import HEAD, REVISIONS
+from stemma.db.tables import metadata
+
+
+def describe(connection: Connection) -> dict[str, object]:
+    """Return every table as the engine sees it."""
+    seen = inspect(connection)
+
+    def columns(table: str) -> list[tuple[object, ...]]:
+        return [
+            (column["name"], str(column["type"]), column["nullable"])
+            for column in seen.get_columns(table)
+        ]
+
+    def ordered(items: list[Any]) -> list[str]:
+        return sorted(f"{item['name']} {item['column_names']}" for item in items)
+
+    return {
+        table: {
+            "columns": columns(table),
+            "key": (
+                seen.get_pk_constraint(table)["name"],
+                seen.get_pk_constraint(table)["constrained_columns"],
+            ),
+            "indexes": ordered(seen.get_indexes(table)),
+            "unique": ordered(seen.get_unique_constraints(table)),
+        }
+        for table in seen.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def test_migrations_from_zero_give_the_same_tables(database_url: str, tmp_path: Any) -> None:
+    """An upgraded database would work differently from a new one."""
+    url = make_url(database_url)
+    if url.get_backend_name() == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        upgrade(connection)
+    with engine.connect() as connection:
+        migrated = describe(connection)
+        stamp = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
+    assert stamp == HEAD
+    with engine.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            table.drop(connection)
+        metadata.create_all(connection)
+    with engine.connect() as connection:
+        assert describe(connection) == migrated
+        script = ScriptDirectory.from_config(configuration(connection))
+        assert [revision.revision for revision in script.walk_revisions()] == list(REVISIONS[::-1])
+    engine.dispose()
+
+
+def test_making_a_database_does_not_import_alembic(database_url: str) -> None:
+    """Every command would start slower."""
+    script = (
+        "import sys\n"
+        "from stemma.db.engine import Database\n"
+        "Database.open(sys.argv[1], may_create=True).close()\n"
+        "sys.exit('alembic' in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, database_url], check=True)
+    with Database.open(database_url, may_create=False) as opened, opened.read() as connection:
+        assert set(describe(connection)) == set(metadata.tables)

@@ -1,0 +1,179 @@
+"""The seal of a database file: every flipped bit is damage, a crash never is."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from stemma.db.engine import Database
+from stemma.db.rows import check_all, seal
+from stemma.db.seal import Claim, Seal, SealState, sidecar_path
+from stemma.db.tables import models
+from stemma.domain.errors import IntegrityError
+
+
+def add(database: Database, name: str) -> None:
+    """Add a model."""
+    with database.write() as connection:
+        connection.execute(insert(models).values(seal(models, {"name": name})))
+
+
+def names(database: Database) -> list[str]:
+    """Return the models."""
+    with database.read() as connection:
+        return sorted(row.name for row in check_all(models, connection.execute(select(models))))
+
+
+def state(url: str) -> SealState | None:
+    """Open, look and close."""
+    with Database.open(url, may_create=False) as opened:
+        return opened.seal_state
+
+
+def test_a_closed_database_is_sealed(database: Database, url: str, path: Path) -> None:
+    """Nothing would tell damage from data."""
+    database.close()
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name, f"{path.name}.seal"]
+    assert state(url) is SealState.SOUND
+
+
+def test_every_flipped_bit_of_the_file_is_found(database: Database, url: str, path: Path) -> None:
+    """A flipped bit in an index or a free page would wait for the day it matters."""
+    database.close()
+    whole = path.read_bytes()
+    chance = random.Random(1)
+    for _ in range(150):
+        data = bytearray(whole)
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        path.write_bytes(data)
+        with pytest.raises(IntegrityError) as caught:
+            Database.open(url, may_create=True)
+        assert caught.value.hint == "stemma doctor --rebuild"
+    path.write_bytes(whole)
+    assert state(url) is SealState.SOUND
+
+
+def test_without_a_seal_no_flipped_bit_gives_a_wrong_row(
+    database: Database, url: str, path: Path
+) -> None:
+    """After a crash the seal is stale, and a flipped bit would come back as a model's name."""
+    expected = names(database)
+    database.close()
+    whole = path.read_bytes()
+    used = [at for at in range(len(whole)) if whole[at]]
+    chance = random.Random(2)
+    found = 0
+    for _ in range(150):
+        sidecar_path(path).unlink(missing_ok=True)
+        data = bytearray(whole)
+        data[chance.choice(used)] ^= 1 << chance.randrange(8)
+        path.write_bytes(data)
+        try:
+            with Database.open(url, may_create=False) as opened:
+                assert set(names(opened)) <= set(expected)
+        except IntegrityError:
+            found += 1
+        for leftover in path.parent.glob("stemma.db-*"):
+            leftover.unlink()
+    assert found
+
+
+def test_a_damaged_seal_is_told_from_a_damaged_file(
+    database: Database, url: str, path: Path
+) -> None:
+    """A flipped bit in the sidecar would call a sound database broken."""
+    database.close()
+    sidecar = sidecar_path(path)
+    whole = sidecar.read_bytes()
+    for at in range(len(whole)):
+        data = bytearray(whole)
+        data[at] ^= 1
+        sidecar.write_bytes(data)
+        assert Claim.examine(path).is_seal_damaged
+    assert state(url) is SealState.DAMAGED_SEAL
+
+
+def test_a_process_that_dies_leaves_a_stale_seal_and_every_row(
+    database: Database, url: str
+) -> None:
+    """A crash would look like damage, or cost what was acknowledged."""
+    database.close()
+    script = (
+        "import os, sys\n"
+        "from sqlalchemy import insert\n"
+        "from stemma.db.engine import Database\n"
+        "from stemma.db.rows import seal\n"
+        "from stemma.db.tables import models\n"
+        "database = Database.open(sys.argv[1], may_create=False)\n"
+        "with database.write() as connection:\n"
+        "    connection.execute(insert(models).values(seal(models, {'name': 'late'})))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, url], check=False).returncode == -9
+    with Database.open(url, may_create=False) as opened:
+        assert opened.seal_state is SealState.STALE
+        assert "late" in names(opened)
+    assert state(url) is SealState.SOUND
+
+
+def test_another_writer_makes_the_seal_stale_not_wrong(database: Database, url: str) -> None:
+    """Two commands at once would call each other's work damage."""
+    database.close()
+    first = Database.open(url, may_create=False)
+    second = Database.open(url, may_create=False)
+    add(first, "one")
+    add(second, "two")
+    assert state(url) is SealState.STALE
+    first.close()
+    add(second, "three")
+    assert state(url) is SealState.STALE
+    second.close()
+    with Database.open(url, may_create=False) as opened:
+        assert opened.seal_state is SealState.SOUND
+        assert {"one", "two", "three"} <= set(names(opened))
+
+
+def test_a_reader_at_work_does_not_hold_up_closing(database: Database, url: str) -> None:
+    """A long ``log`` would make every other command wait."""
+    reader = Database.open(url, may_create=False)
+    with reader.read() as connection:
+        assert connection.execute(select(models)).all()
+        add(database, "while reading")
+        database.close()
+    reader.close()
+    with Database.open(url, may_create=False) as opened:
+        assert opened.seal_state in {SealState.STALE, SealState.MISSING, SealState.SOUND}
+        assert "while reading" in names(opened)
+
+
+def test_the_generation_is_judged_after_the_hash() -> None:
+    """A seal of an older state would be held against newer bytes."""
+    claim = Claim(seal=Seal(7, "aa"), is_seal_damaged=False, digest="bb")
+    assert claim.judge(8) is SealState.STALE
+    assert claim.judge(7) is SealState.BROKEN
+    assert Claim(seal=Seal(7, "aa"), is_seal_damaged=False, digest="aa").judge(7) is SealState.SOUND
+    assert Claim(seal=None, is_seal_damaged=False, digest="").judge(7) is SealState.MISSING
+
+
+def test_a_large_file_is_hashed_only_when_asked(database: Database, path: Path) -> None:
+    """Every command would read gigabytes first."""
+    database.close()
+    claim = Claim.examine(path, limit_bytes=10)
+    assert claim.seal is not None
+    assert claim.judge(claim.seal.generation) is SealState.UNCHECKED
+    assert Claim.examine(path, limit_bytes=None).digest
+
+
+def test_a_sidecar_that_cannot_be_written_stops_nothing(
+    database: Database, url: str, path: Path
+) -> None:
+    """A command whose work is done would end with an error."""
+    path.with_name(f"{path.name}.seal.{os.getpid()}.tmp").mkdir()
+    database.close()
+    assert state(url) is SealState.MISSING
