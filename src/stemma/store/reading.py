@@ -20,7 +20,7 @@ from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.store.backends.base import BlobBackend
 from stemma.store.frames import Chunk, decode_frame
 from stemma.store.hashing import blake3_raw, new_hasher
-from stemma.store.index import ChunkIndex, ChunkLocation
+from stemma.store.index import ChunkIndex, ChunkLocation, rows_of
 from stemma.store.keys import frame_key, recipe_key
 from stemma.store.recipes import Recipe, decode_recipe
 
@@ -37,6 +37,9 @@ class Reader:
         self._backend = backend
         self._index = index
         self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
+        # Where the chunks of cached frames are: files stored together are read together,
+        # and asking the index for each of many small files would cost more than reading.
+        self._nearby: dict[bytes, ChunkLocation] = {}
         self._guard = Lock()
 
     def recipe(self, digest: Digest) -> Recipe:
@@ -118,9 +121,15 @@ class Reader:
         chunks = recipe.chunks
         for start in range(0, len(chunks), _WINDOW_CHUNKS):
             window = chunks[start : start + _WINDOW_CHUNKS]
-            found = self._index.find([chunk.digest for chunk in window])
+            found = self._find([chunk.digest for chunk in window])
             for chunk in window:
                 yield self._chunk(recipe, chunk, found.get(chunk.digest))
+
+    def _find(self, digests: list[bytes]) -> dict[bytes, ChunkLocation]:
+        with self._guard:
+            found = {digest: self._nearby[digest] for digest in digests if digest in self._nearby}
+        distant = [digest for digest in digests if digest not in found]
+        return found | self._index.find(distant) if distant else found
 
     def _chunk(self, recipe: Recipe, chunk: Chunk, location: ChunkLocation | None) -> bytes:
         name = chunk.digest.hex()
@@ -155,11 +164,18 @@ class Reader:
                 code="frame-missing",
                 hint="stemma doctor --rebuild",
             ) from error
-        _, body = decode_frame(data, key)
+        header, body = decode_frame(data, key)
         with self._guard:
             self._bodies[frame] = body
-            while len(self._bodies) > _CACHED_FRAMES:
-                self._bodies.popitem(last=False)
+            for row in rows_of(header.chunks):
+                self._nearby[row.digest] = ChunkLocation(frame, row.offset, row.size_bytes)
+            if len(self._bodies) > _CACHED_FRAMES:
+                evicted, _ = self._bodies.popitem(last=False)
+                self._nearby = {
+                    digest: location
+                    for digest, location in self._nearby.items()
+                    if location.frame != evicted
+                }
         return body
 
 

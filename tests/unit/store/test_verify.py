@@ -178,7 +178,7 @@ def test_wrong_index_rows_are_found(tmp_path: Path) -> None:
     kinds = {problem.kind for problem in verify(broken)}
     assert kinds == {"index-wrong", "chunk-damaged", "index-missing"}
     with pytest.raises(IntegrityError):
-        _read_everything(broken, tree)
+        _read_everything(ObjectStore(backend, wrong), tree)
 
 
 def test_a_frame_that_lies_about_its_chunks_is_found() -> None:
