@@ -75,6 +75,7 @@ class OnnxAdapter:
         arrays = _arrays(proto)
         return CapturedModel(
             files={FILE_NAME: file},
+            covered_files=(FILE_NAME,),
             loader=self.loader,
             family=_family(proto),
             summary=_summary(proto),
@@ -177,7 +178,7 @@ def _arrays(proto: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     }
     for node in proto.graph.node:
         for attribute in node.attribute:
-            if len(attribute.floats) > 1:
+            if attribute.floats:
                 name = f"{node.name or node.output[0]}.{attribute.name}"
                 arrays[name] = np.asarray(attribute.floats, dtype=np.float32)
     return arrays
@@ -195,7 +196,7 @@ def _graph_digest(proto: onnx.ModelProto) -> str:
     for node in bare.graph.node:
         node.ClearField("doc_string")
         for attribute in node.attribute:
-            if len(attribute.floats) > 1:
+            if attribute.floats:
                 attribute.ClearField("floats")
     return blake3(bare.SerializeToString(deterministic=True)).hexdigest()
 

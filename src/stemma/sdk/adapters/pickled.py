@@ -31,6 +31,7 @@ def capture_pickle(request: CaptureRequest) -> CapturedModel:
     sources, modules = defining_source([kind])
     return CapturedModel(
         files={PICKLE_NAME: file},
+        covered_files=(PICKLE_NAME,),
         loader="file",
         family=class_path(kind),
         summary=kind.__name__,

@@ -7,6 +7,7 @@ Invariants:
       Statistics of scalers, class weights, training curves and memorised rows of
       nearest neighbours are not counted.
       So logistic regression on 64 features and 10 classes has 650 parameters.
+    * A loaded tree's nodes lead forward and stay inside the tree.
     * Loading constructs classes of scikit-learn, numpy and scipy only; any other type must be
       named in ``trust``.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +57,7 @@ from stemma.sdk.adapters.state import (
     holds_estimators,
     is_estimator,
     is_same_value,
+    is_sound_tree,
     own_params,
     read_estimator,
 )
@@ -96,6 +99,7 @@ class SklearnAdapter:
         family = _family(model)
         return CapturedModel(
             files={file.name: file},
+            covered_files=(file.name,),
             loader=self.loader,
             family=family,
             summary=_summary(model),
@@ -162,17 +166,40 @@ class SklearnAdapter:
                     code="untrusted-type",
                     hint=f"stemma.load(ref, trust={untrusted!r}) if they are yours",
                 )
-            return skops.io.load(file, trusted=[*trusted, *request.trust])
+            model = skops.io.load(file, trusted=[*trusted, *request.trust])
         except (ImportError, AttributeError, UntrustedTypesFoundException) as error:
             raise InvalidInputError(
                 f"{FILE_NAME} cannot be loaded here: {error}",
                 code="type-missing",
                 hint="make the classes it names importable, then load again",
             ) from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
             raise IntegrityError(
                 f"{FILE_NAME} cannot be read: {error}", code="bad-artifact", hint="stemma doctor"
             ) from error
+        _check_trees(model)
+        return model
+
+
+def _check_trees(model: object) -> None:
+    """Refuse trees that lead outside of themselves or round in circles.
+
+    scikit-learn follows node indices without looking: a crafted file would read foreign memory.
+    Real trees are stored parents first.
+    """
+    state = State()
+    read_estimator(state, model, "", is_learned=False)
+    unsound = [
+        name
+        for name, nodes in state.tensors.items()
+        if nodes.dtype.names is not None and not is_sound_tree(nodes, state.width_at(name))
+    ]
+    if unsound:
+        raise IntegrityError(
+            f"{FILE_NAME} holds a tree that leads outside of itself: {unsound[0]}",
+            code="bad-tree",
+            hint="do not use this model; ask who made it",
+        )
 
 
 def _save(model: object, request: CaptureRequest) -> Path:
@@ -182,7 +209,7 @@ def _save(model: object, request: CaptureRequest) -> Path:
         return file
     file = request.folder / FILE_NAME
     try:
-        skops.io.dump(model, file)
+        _dump(model, file)
     except (UnsupportedTypeException, TypeError, AttributeError, pickle.PicklingError) as error:
         raise InvalidInputError(
             f"{type(model).__name__} cannot be saved without pickle: {error}",
@@ -190,6 +217,14 @@ def _save(model: object, request: CaptureRequest) -> Path:
             hint="run.model(model, unsafe_pickle=True) saves it all the same",
         ) from error
     return file
+
+
+def _dump(model: object, file: Path) -> None:
+    skops.io.dump(model, file)
+    nameless = [name for name in skops.io.get_untrusted_types(file=file) if "<" in name]
+    if nameless:
+        # A lambda or a local class is saved by a name that nothing can be found under.
+        raise UnsupportedTypeException(f"{', '.join(nameless)} cannot be found again by name")
 
 
 def _is_library_class(name: str) -> bool:

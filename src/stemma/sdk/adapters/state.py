@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,7 @@ class State:
         configuration: Plain values and digests by dotted name.
         counts: Learned values by dotted name of the tensor.
         kinds: Classes and functions met, for the user's own source.
+        widths: Number of input features by dotted name of the estimator.
     """
 
     tensors: dict[str, NDArray[np.generic]] = field(default_factory=dict)
@@ -91,6 +92,12 @@ class State:
     configuration: dict[str, object] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     kinds: set[object] = field(default_factory=set)
+    widths: dict[str, int] = field(default_factory=dict)
+
+    def width_at(self, name: str) -> int:
+        """Return how many features the innermost estimator around ``name`` sees; 0: unknown."""
+        around = [path for path in self.widths if not path or name.startswith(f"{path}.")]
+        return self.widths[max(around, key=len)] if around else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,30 @@ def own_params(estimator: object) -> dict[str, object]:
     return dict(estimator.get_params(deep=False))  # type: ignore[attr-defined]
 
 
+def is_sound_tree(nodes: NDArray[Any], width: int) -> bool:
+    """Say whether every child of a tree's nodes comes after its parent, inside the array.
+
+    Args:
+        nodes: (n,) records of a ``Tree`` or a ``TreePredictor``.
+        width: Number of features its estimator sees.
+    """
+    names = nodes.dtype.names or ()
+    if "left_child" in names:
+        children = [nodes["left_child"], nodes["right_child"]]
+        is_leaf = nodes["left_child"] == -1
+        features = nodes["feature"]
+    elif "left" in names:
+        children = [nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)]
+        is_leaf = nodes["is_leaf"].astype(bool)
+        features = nodes["feature_idx"]
+    else:
+        return True
+    index = np.arange(len(nodes))
+    is_inside = [(child > index) & (child < len(nodes)) for child in children]
+    is_sound = is_leaf | (is_inside[0] & is_inside[1] & (features >= 0) & (features < width))
+    return bool(len(nodes) and is_sound.all())
+
+
 def holds_estimators(value: object) -> bool:
     """Say whether an argument is an estimator or a list of (named) estimators."""
     if isinstance(value, list | tuple):
@@ -163,6 +194,9 @@ def read_estimator(state: State, estimator: object, path: str, *, is_learned: bo
 def _read_estimator(state: State, estimator: object, place: _Place) -> None:
     state.kinds.add(type(estimator))
     state.configuration[f"{place.path}:class"] = class_path(type(estimator))
+    width = getattr(estimator, "n_features_in_", None)
+    if isinstance(width, int | np.integer):
+        state.widths[place.path] = int(width)
     params = own_params(estimator)
     defaults = constructor_defaults(estimator)
     for name, value in sorted(params.items()):

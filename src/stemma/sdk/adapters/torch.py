@@ -87,6 +87,7 @@ class TorchAdapter:
         sources, modules = defining_source({type(module) for module in model.modules()})
         return CapturedModel(
             files={file.name: file},
+            covered_files=(file.name,),
             loader=self.loader,
             family=class_path(type(model)),
             summary=_summary(model),
