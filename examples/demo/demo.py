@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -55,7 +56,7 @@ class Story:
 
     def run(self, *command: str, expect: int = 0, cwd: Path = WORKSPACE) -> str:
         """Run a command in the workspace, show both, and insist on its exit code."""
-        shown = " ".join(f"'{word}'" if " " in word else word for word in command)
+        shown = shlex.join(command)
         print(f"\n  $ {shown}", flush=True)
         result = subprocess.run(
             command,
@@ -154,8 +155,8 @@ def bring_back(story: Story) -> None:
         "python",
         "-c",
         "import stemma; from sklearn.datasets import load_digits; "
-        "model = stemma.load('digits@^1'); "
-        "print('digits@^1 is', model.version, 'and predicts', "
+        'model = stemma.load("digits@^1"); '
+        'print("digits@^1 is", model.version, "and predicts", '
         "model.predict(load_digits().data[:8]).tolist())",
     )
     story.run("stemma", "checkout", "digits@^1", "--to", "back", "--env")

@@ -38,8 +38,9 @@ def is_equal_but_for_hyperparameters(
 ) -> bool:
     """Say whether two sources differ only in values of the named hyperparameters.
 
-    Keyword arguments, plain assignments, parameter defaults and string-keyed dictionary
-    entries whose name is in ``changed_names`` are blanked in both; the rest must be equal.
+    Keyword arguments whose name is in ``changed_names`` are dropped from both; plain
+    assignments, parameter defaults and string-keyed dictionary entries of such a name are
+    blanked.  The rest must be equal.
     A dotted name (``svc__C``, ``optimizer.lr``) also stands for its last part.
 
     Args:
@@ -112,8 +113,9 @@ class _Blank(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
         match node:
-            case ast.keyword(arg=str(name)) if name in self._names:
-                node.value = _blank()
+            case ast.Call():
+                # Dropped, not blanked: a value that defaulted before is no keyword there.
+                node.keywords = [item for item in node.keywords if item.arg not in self._names]
             case ast.Assign(targets=[ast.Name(id=name)]) if name in self._names:
                 node.value = _blank()
             case ast.AnnAssign(target=ast.Name(id=name)) if name in self._names and node.value:
