@@ -26,9 +26,10 @@ from typing import Final
 
 from packaging.utils import canonicalize_name
 
-import stemma
 from stemma.catalog.capture.origin import read_origin
 
+_OWN_FOLDER: Final = Path(__file__).parents[2]
+"""Stemma's own package."""
 _INSTALLED: Final = re.compile(r"[/\\](site|dist)-packages[/\\]")
 
 
@@ -85,7 +86,7 @@ def _foreign_folders() -> tuple[str, ...]:
     """Return where Python, installed packages and Stemma live, as they may be written."""
     paths = sysconfig.get_paths()
     folders = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
-    folders.add(os.path.dirname(stemma.__file__))  # noqa: PTH120 -- text, see above
+    folders.add(str(_OWN_FOLDER))
     return tuple(
         sorted({way(folder) + os.sep for folder in folders for way in (str, os.path.realpath)})
     )
