@@ -208,9 +208,9 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         left, right = self.resolve(before), self.resolve(after)
         facts = self.facts(left), self.facts(right)
         sources = load_sources(objects, facts[0]), load_sources(objects, facts[1])
-        stored_bytes = objects.bytes_beside(
-            right.manifest.artifact.content, left.manifest.artifact.content
-        )
+        known = objects.chunk_sizes(left.manifest.artifact.content)
+        mine = objects.chunk_sizes(right.manifest.artifact.content)
+        stored_bytes = sum(size for chunk, size in mine.items() if chunk not in known)
         return VersionDiff(
             before=left.label,
             after=right.label,

@@ -237,12 +237,8 @@ class ObjectStore:
         """
         return self._reader.recipe_of(digest).sha256
 
-    def bytes_beside(self, tree: Digest, other: Digest) -> int:
-        """Return how many bytes of chunks ``tree`` has that ``other`` has not, uncompressed."""
-        mine, theirs = self._chunk_sizes(tree), self._chunk_sizes(other)
-        return sum(size for chunk, size in mine.items() if chunk not in theirs)
-
-    def _chunk_sizes(self, tree: Digest) -> dict[bytes, int]:
+    def chunk_sizes(self, tree: Digest) -> dict[bytes, int]:
+        """Return the uncompressed size of every chunk of a tree's files, by raw digest."""
         return {
             chunk.digest: chunk.size_bytes
             for entry in self.read_tree(tree).entries
