@@ -60,6 +60,7 @@ def test_releases_come_back_newest_first(project: Project) -> None:
     assert project.catalog.release("digits", "1.0.2") == made[2]
 
 
+@pytest.mark.slow
 def test_a_prerelease_is_last_only_when_asked_for(project: Project) -> None:
     """A stable number would be compared with a pre-release."""
     final = project.release("1.0.0", project.record(1)[1])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from sqlalchemy import text
 
 from stemma.catalog.doctor import examine
 from stemma.catalog.rebuild import rebuild
+from stemma.catalog.resolve import resolve
 from stemma.db.engine import Database
 from stemma.db.tables import SEALED_TABLES, meta
 from stemma.domain import canonical
-from stemma.domain.errors import IntegrityError, NotFoundError
+from stemma.domain.errors import IntegrityError, NotFoundError, StemmaError
 from stemma.domain.run import MetricPoint, RunStart, RunState
 
 Project = Any
@@ -246,3 +248,57 @@ def test_a_database_file_that_is_gone_is_not_taken_for_a_new_project(
     rebuild(sqlite_project.url, sqlite_project.backend)
     sqlite_project.open()
     assert sqlite_project.catalog.channels("digits")["stable"] == "1.3.0"
+
+
+def answers(project: Project) -> dict[str, object]:
+    """Return what the catalog says about its versions."""
+    catalog = project.catalog
+    return {
+        "models": catalog.list_models(),
+        "versions": catalog.versions("digits"),
+        "log": catalog.log_rows("digits", metric="accuracy"),
+        "releases": catalog.releases("digits"),
+        "channels": catalog.channels("digits"),
+        "history": catalog.channel_history("digits", "stable"),
+        "newest": resolve(catalog, "digits"),
+        "range": resolve(catalog, "digits@~1.1"),
+        "exact": resolve(catalog, "digits@1.2.0"),
+        "manifest": catalog.manifest(catalog.release("digits", "1.3.0").manifest),
+    }
+
+
+@pytest.mark.slow
+def test_even_without_its_seal_a_flipped_bit_changes_no_answer(
+    sqlite_project: Project, tmp_path: Path
+) -> None:
+    """After a crash, with a stale seal, a flipped bit would come back as another version."""
+    project = sqlite_project
+    fill(project)
+    project.clock.step = timedelta(0)
+    expected = answers(project)
+    project.close()
+    path = tmp_path / "stemma.db"
+    whole = path.read_bytes()
+    used = [at for at in range(len(whole)) if whole[at]]
+    chance = random.Random(5)
+    refused = 0
+    for _ in range(120):
+        for leftover in tmp_path.glob("stemma.db?*"):
+            leftover.unlink()
+        data = bytearray(whole)
+        at, bit = chance.choice(used), chance.randrange(8)
+        data[at] ^= 1 << bit
+        path.write_bytes(data)
+        try:
+            project.open()
+        except StemmaError:
+            refused += 1
+            continue
+        for name in expected:
+            try:
+                assert answers(project)[name] == expected[name], (at, bit, name)
+            except StemmaError:
+                refused += 1
+                break
+        project.close()
+    assert refused > 20

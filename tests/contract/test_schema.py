@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect
 from sqlalchemy.engine import make_url
@@ -67,6 +68,7 @@ def test_migrations_from_zero_give_the_same_tables(database_url: str, tmp_path: 
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_making_a_database_does_not_import_alembic(database_url: str) -> None:
     """Every command would start slower."""
     script = (

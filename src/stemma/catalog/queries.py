@@ -140,7 +140,11 @@ def manifests_by_prefix(
 
 def model_names(connection: Connection) -> list[str]:
     """Return every model's name, sorted."""
-    return sorted(row.name for row in check_all(models, connection.execute(select(models))))
+    names = sorted(row.name for row in check_all(models, connection.execute(select(models))))
+    named = set(connection.execute(select(manifests.c.model).distinct()).scalars())
+    if not named <= set(names):
+        raise _missing(f"models: {', '.join(sorted(map(str, named - set(names))))}")
+    return names
 
 
 # runs, as far as refs and garbage collection need them --------------------------------------
@@ -234,6 +238,15 @@ def release_rows(
         is_whole=limit is None,
     )
     return listed
+
+
+def version_numbers(connection: Connection, model: str) -> list[str]:
+    """Return every release number of a model, newest first, without gaps."""
+    query = select(releases).where(releases.c.model == model)
+    rows = check_all(releases, connection.execute(query.order_by(releases.c.sequence.desc())))
+    sequences = [row.sequence for row in rows]
+    _refuse_gaps(f"releases: {model}", sequences, before=0, is_whole=True)
+    return [row.version for row in rows]
 
 
 def all_release_rows(connection: Connection) -> list[ReleaseRow]:

@@ -280,8 +280,10 @@ def _on_connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
-    finally:
         cursor.close()
+    except BaseException:
+        connection.close()  # SQLAlchemy does not know it yet
+        raise
 
 
 def _fold_log(engine: Engine) -> None:

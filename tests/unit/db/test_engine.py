@@ -70,6 +70,7 @@ def test_a_snapshot_does_not_change_while_it_is_read(database: Database, url: st
         assert len(connection.execute(select(models)).all()) == before
 
 
+@pytest.mark.slow
 def test_writers_from_several_threads_take_turns(database: Database) -> None:
     """Two threads of one training would get in each other's way."""
 
@@ -215,6 +216,7 @@ def test_what_postgresql_says_becomes_one_of_our_errors(state: str, stable: str)
     )
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_said() -> None:
     """A stopped server would end in a foreign traceback."""
     with pytest.raises(UnavailableError):

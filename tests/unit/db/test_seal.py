@@ -43,6 +43,7 @@ def test_a_closed_database_is_sealed(database: Database, url: str, path: Path) -
     assert state(url) is SealState.SOUND
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_the_file_is_found(database: Database, url: str, path: Path) -> None:
     """A flipped bit in an index or a free page would wait for the day it matters."""
     database.close()
@@ -59,6 +60,7 @@ def test_every_flipped_bit_of_the_file_is_found(database: Database, url: str, pa
     assert state(url) is SealState.SOUND
 
 
+@pytest.mark.slow
 def test_without_a_seal_no_flipped_bit_gives_a_wrong_row(
     database: Database, url: str, path: Path
 ) -> None:
@@ -84,6 +86,7 @@ def test_without_a_seal_no_flipped_bit_gives_a_wrong_row(
     assert found
 
 
+@pytest.mark.slow
 def test_a_damaged_seal_is_told_from_a_damaged_file(
     database: Database, url: str, path: Path
 ) -> None:
@@ -99,6 +102,7 @@ def test_a_damaged_seal_is_told_from_a_damaged_file(
     assert state(url) is SealState.DAMAGED_SEAL
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_leaves_a_stale_seal_and_every_row(
     database: Database, url: str
 ) -> None:

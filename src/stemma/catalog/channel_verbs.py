@@ -1,0 +1,128 @@
+"""Channels: movable names on releases, with their whole history.
+
+Invariants:
+    * Every move is a record that names the one before it; nothing is overwritten.
+    * Moves of a channel are in order of time, whatever the clock does.
+    * Moving ``stable`` moves ``previous`` to where it pointed, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from stemma.catalog import queries
+from stemma.catalog import rows as build
+from stemma.catalog.release_verbs import ReleaseVerbs
+from stemma.db.engine import Connection
+from stemma.domain import canonical
+from stemma.domain.canonical import timestamp
+from stemma.domain.digest import Digest
+from stemma.domain.errors import NotFoundError
+from stemma.domain.names import check_channel_name
+from stemma.domain.release import ChannelMove
+
+STABLE: Final = "stable"
+PREVIOUS: Final = "previous"
+
+
+class ChannelVerbs(ReleaseVerbs):
+    """Verbs on channels."""
+
+    def move_channel(
+        self, model: str, channel: str, version: str, *, reason: str = "", moved_by: str
+    ) -> ChannelMove:
+        """Point a channel at a release; an empty ``version`` removes the channel.
+
+        Moving ``stable`` also moves ``previous`` to where it pointed, in the same transaction.
+        A channel that points there already does not move again.
+
+        Raises:
+            InvalidInputError: If the channel's name is not allowed.
+            NotFoundError: If there is no such release, or no such channel to remove.
+        """
+        check_channel_name(channel)
+        # Asked before the transaction, so that the message can name near versions.
+        target = self.release(model, version) if version else None
+        with self._database.write() as connection:
+            history = queries.channel_rows(connection, model, channel, limit=1)
+            current = history[0][1] if history else None
+            if target is None and (current is None or not current.version):
+                raise NotFoundError(
+                    f"{model} has no channel {channel}",
+                    code="channel-not-found",
+                    hint=f"stemma show {model}",
+                )
+            if current is not None and current.version == version:
+                return current
+            if channel == STABLE and current is not None and current.version:
+                self._append_move(
+                    connection,
+                    (model, PREVIOUS),
+                    (current.version, current.manifest),
+                    (f"{STABLE} moved to {version or 'nothing'}", moved_by),
+                )
+            manifest = None if target is None else target.manifest
+            return self._append_move(
+                connection, (model, channel), (version, manifest), (reason, moved_by)
+            )
+
+    def channels(self, model: str) -> dict[str, str]:
+        """Return where each channel points: name to version."""
+        with self._database.read() as connection:
+            return pointing(queries.current_moves(connection, model))
+
+    def channel_history(self, model: str, channel: str) -> list[ChannelMove]:
+        """Return every move of the channel, newest first."""
+        with self._database.read() as connection:
+            return [move for _, move in queries.channel_rows(connection, model, channel)]
+
+    def channel_at(self, model: str, channel: str, moment: datetime) -> ChannelMove | None:
+        """Return the move in force at ``moment``; ``None`` before the first.
+
+        The whole history is read and checked: a damaged moment in another row must not
+        change the answer silently.
+        """
+        wanted = timestamp(moment)
+        return next(
+            (
+                move
+                for move in self.channel_history(model, channel)
+                if timestamp(move.moved_at) <= wanted
+            ),
+            None,
+        )
+
+    def _append_move(
+        self,
+        connection: Connection,
+        name: tuple[str, str],
+        target: tuple[str, Digest | None],
+        why: tuple[str, str],
+    ) -> ChannelMove:
+        """Store the record of a move and add its row."""
+        model, channel = name
+        history = queries.channel_rows(connection, model, channel, limit=1)
+        record, last = history[0] if history else (None, None)
+        now = self._clock()
+        move = ChannelMove(
+            model=model,
+            channel=channel,
+            version=target[0],
+            manifest=target[1],
+            sequence=1 if last is None else last.sequence + 1,
+            previous=record,
+            reason=why[0],
+            # A clock that was set back must not put a move before the one it follows.
+            moved_at=now if last is None else max(now, last.moved_at),
+            moved_by=why[1],
+        )
+        digest = self._objects.put_record(build.CHANNEL_MOVE, canonical.encode(move))
+        queries.insert_move(connection, digest, move)
+        return move
+
+
+def pointing(moves: Iterable[ChannelMove]) -> dict[str, str]:
+    """Return where channels point; removed ones are left out."""
+    return {move.channel: move.version for move in moves if move.version}
