@@ -3,7 +3,7 @@
 Invariants (normative text: ``docs/formats/store.md`` §Garbage collection):
     * Nothing that a root reaches is removed; what is younger than the grace period is a root.
     * When something on the way cannot be read, nothing at all is removed.
-    * Order: records, trees, aliases and recipes → index rows → frames; each step durable
+    * Order: records, trees, recipes → alias and index rows → frames; each step durable
       before the next, so a crash leaves only objects that nothing names.
     * A frame goes only when none of its chunks is in a live file.
 
@@ -147,8 +147,8 @@ def _remove(store: ObjectStore, dead: Mapping[Family, Sequence[ObjectKey]]) -> N
     """Remove objects in the order of the invariants."""
     store.backend.delete_many(blob_key(key) for key in dead[Family.RECORD])
     store.backend.delete_many(blob_key(key) for key in dead[Family.TREE])
-    store.index.drop_aliases([key.digest for key in dead[Family.RECIPE]])
     store.backend.delete_many(blob_key(key) for key in dead[Family.RECIPE])
+    store.index.drop_aliases([key.digest for key in dead[Family.RECIPE]])
     store.index.drop_frames([bytes.fromhex(key.hex) for key in dead[Family.FRAME]])
     store.backend.delete_many(blob_key(key) for key in dead[Family.FRAME])
 

@@ -1,7 +1,8 @@
 """Storing files: one batch cuts, groups and writes, with few fsyncs and bounded memory.
 
 Invariants (normative text: ``docs/formats/store.md`` §Order of writing):
-    * Frames durable → index rows → recipes durable → alias rows.
+    * Frames durable → index rows → alias rows → recipes durable: a file shows only when
+      everything that leads to it is there.
     * A batch holds at most some 40 MiB of file bytes, however large the files.
     * A file that changes while it is read is refused, and no recipe names what was read.
 
@@ -243,6 +244,7 @@ class Batch:
         """Make everything taken in so far durable, in the order of the invariants."""
         self._seal()
         self._flush_frames()
+        self._index.add_aliases({recipe.sha256: recipe.digest for recipe in self._recipes.values()})
         recipes = {recipe_key(recipe.digest): recipe for recipe in self._recipes.values()}
         created = self._backend.put_many(
             {key: encode_recipe(recipe) for key, recipe in recipes.items()}
@@ -250,7 +252,6 @@ class Batch:
         for key, recipe in recipes.items():
             if key not in created:
                 decode_recipe(self._backend.get(key), recipe.digest)
-        self._index.add_aliases({recipe.sha256: recipe.digest for recipe in self._recipes.values()})
         self._recipes = {}
 
 

@@ -58,6 +58,7 @@ class _Verification:
         self._store = store
         self._problems: list[Problem] = []
         self._chunks: set[bytes] = set()
+        self._unindexed: set[bytes] = set()
         self._files: dict[Digest, int] = {}
         self._steps: dict[Family, Callable[[str, ObjectKey], None]] = {
             Family.FRAME: self._check_frame,
@@ -95,22 +96,20 @@ class _Verification:
             return
         header, body = frames.decode_frame(data, key)
         locations = self._store.index.find([chunk.digest for chunk in header.chunks])
-        unindexed = offset = 0
+        offset = 0
         for digest, size_bytes in header.chunks:
             if blake3_raw(body[offset : offset + size_bytes]) != digest:
                 self._report("frame-damaged", key, f"chunk {digest.hex()} has other bytes")
             self._chunks.add(digest)
             location = locations.get(digest)
             if location is None:
-                unindexed += 1
+                self._unindexed.add(digest)
             elif location.frame == name and (location.offset, location.size_bytes) != (
                 offset,
                 size_bytes,
             ):
                 self._report("index-wrong", key, f"chunk {digest.hex()} is indexed elsewhere")
             offset += size_bytes
-        if unindexed:
-            self._report("index-missing", key, f"{unindexed} chunks are not indexed")
 
     def _check_recipe(self, key: str, object_key: ObjectKey) -> None:
         digest = object_key.digest
@@ -120,6 +119,11 @@ class _Verification:
         if missing:
             first = missing[0].digest.hex()
             self._report("missing-chunk", key, f"{len(missing)} chunks rest nowhere, first {first}")
+            return
+        # A frame that a crash left unindexed is harmless until a file needs it.
+        unindexed = sum(chunk.digest in self._unindexed for chunk in recipe.chunks)
+        if unindexed:
+            self._report("index-missing", key, f"{unindexed} of its chunks are not indexed")
             return
         hasher = new_hasher(Algorithm.SHA256)
         for data in self._store.stream(digest):

@@ -206,7 +206,7 @@ def test_a_crash_at_any_point_of_a_collection_loses_nothing(tmp_path: Path) -> N
             break
         after = ObjectStore(LocalBackend(root / "objects"), index)
         assert _weights(after, kept) == b"kept" * 9000
-        assert {problem.kind for problem in verify(after)} <= {"index-missing"}
+        assert verify(after) == []
         again = _version(after, root / "again", "lost")
         assert _weights(after, again) == b"lost" * 9000
         _collect(after, [kept, again])
