@@ -250,6 +250,31 @@ def test_a_database_file_that_is_gone_is_not_taken_for_a_new_project(
     assert sqlite_project.catalog.channels("digits")["stable"] == "1.3.0"
 
 
+@pytest.mark.slow
+def test_doctor_finds_every_flipped_bit_of_file_and_seal(
+    sqlite_project: Project, tmp_path: Path
+) -> None:
+    """A disk that loses bits would be called healthy."""
+    fill(sqlite_project)
+    sqlite_project.close()
+    chance = random.Random(9)
+    for name, count in (("stemma.db", 100), ("stemma.db.seal", 100)):
+        whole = (tmp_path / name).read_bytes()
+        for _ in range(count):
+            data = bytearray(whole)
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+            (tmp_path / name).write_bytes(data)
+            try:
+                sqlite_project.open()
+            except IntegrityError:
+                continue
+            assert kinds(sqlite_project) == ["seal-damaged"]
+            sqlite_project.close()
+        (tmp_path / name).write_bytes(whole)
+    sqlite_project.open()
+    assert kinds(sqlite_project) == []
+
+
 def answers(project: Project) -> dict[str, object]:
     """Return what the catalog says about its versions."""
     catalog = project.catalog

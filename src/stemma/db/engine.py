@@ -188,10 +188,11 @@ class Database:
 
     def _create(self, claim: Claim | None, *, may_create: bool) -> None:
         """Make the tables; a sealed or longer file without tables has lost them."""
-        if claim is not None and self.path is not None:
-            size_bytes = self.path.stat().st_size if self.path.is_file() else 0
-            if claim.seal is not None or claim.is_seal_damaged or size_bytes > _EMPTY_SIZE_BYTES:
-                raise corrupt(self.name, "its tables are gone")
+        # What was seen before the tables were looked for: another command may make them now.
+        if claim is not None and (
+            claim.seal is not None or claim.is_seal_damaged or claim.size_bytes > _EMPTY_SIZE_BYTES
+        ):
+            raise corrupt(self.name, "its tables are gone")
         if not may_create:
             raise NotFoundError(
                 f"{self.name} holds no tables", code="no-database", hint="stemma doctor --rebuild"

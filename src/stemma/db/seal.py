@@ -81,24 +81,26 @@ class Claim:
         seal: The sidecar's content; ``None`` when missing or damaged.
         is_seal_damaged: There is a sidecar, but it is not what was written.
         digest: The file's hash; empty when it was not computed.
+        size_bytes: The file's size; 0 when there was none.
     """
 
     seal: Seal | None
     is_seal_damaged: bool
     digest: str
+    size_bytes: int = 0
 
     @classmethod
     def examine(cls, database: Path, *, limit_bytes: int | None = HASH_LIMIT_BYTES) -> Claim:
         """Read the sidecar, then hash the file; the caller reads the generation afterwards."""
         data = _read_sidecar(database)
         seal = _parse(data) if data is not None else None
-        is_hashed = seal is not None and (
-            limit_bytes is None or database.stat().st_size <= limit_bytes
-        )
+        size_bytes = database.stat().st_size
+        is_hashed = seal is not None and (limit_bytes is None or size_bytes <= limit_bytes)
         return cls(
             seal=seal,
             is_seal_damaged=data is not None and seal is None,
             digest=hash_file(database) if is_hashed else "",
+            size_bytes=size_bytes,
         )
 
     def judge(self, generation: int) -> SealState:
