@@ -37,7 +37,7 @@ COMPONENT_LABELS: Final = {
 _WIDTH: Final = 17
 """Column where the text of a component starts."""
 
-ALWAYS_SHOWN: Final = frozenset(
+FIVE_AND_ENVIRONMENT: Final = frozenset(
     {"architecture", "datasets", "pipeline", "hyperparameters", "artifact", "environment"}
 )
 
@@ -117,8 +117,7 @@ def check_card(report: CheckReport) -> list[str]:
         head += f"   {summary.passed_count} of {summary.total_count} passed"
     else:
         failed = len(summary.failures)
-        head = f"{render.REFUSED} {report.label} may not ship: {render.count(failed, 'no')}"
-        head = head.replace(f"{failed:,} nos", f"{failed:,} noes")
+        head = f"{render.REFUSED} {report.label} may not ship: {render.count(failed, 'check')} failed"
     return [head, *render.table(check_rows(report.results, has_marks=True), indent=2)]
 
 
@@ -138,23 +137,24 @@ def check_rows(results: Iterable[GateResult], *, has_marks: bool = False) -> lis
 
 
 def select_components(diff: VersionDiff, only: Sequence[str]) -> list[ComponentDiff]:
-    """Return the components to show: those asked for, else all but unchanged extras."""
-    if only:
-        return [component for component in diff.components if component.component in only]
-    return [
-        component
-        for component in diff.components
-        if component.component in ALWAYS_SHOWN or not component.is_same
-    ]
+    """Return the components asked for, else all."""
+    return [component for component in diff.components if not only or component.component in only]
 
 
-def diff_card(components: Sequence[ComponentDiff], *, has_details: bool = True) -> list[str]:
-    """Compare two versions, one line per component with details below it."""
+def diff_card(components: Sequence[ComponentDiff], *, has_patch: bool = False) -> list[str]:
+    """Compare two versions, one line per component with details below it.
+
+    Args:
+        components: What to show, in order.
+        has_patch: Source lines changed and are not shown here.
+    """
     lines: list[str] = []
     for component in components:
-        lines += component_lines([(component.component, component.summary)], indent=0)
-        if has_details:
-            lines += [f"{' ' * _WIDTH}{detail}" for detail in component.details]
+        text = component.summary
+        if component.component == "pipeline" and has_patch and not component.is_same:
+            text += "  (--patch to see)"
+        lines += component_lines([(component.component, text)], indent=0)
+        lines += [f"{' ' * _WIDTH}{detail}" for detail in component.details]
     return lines
 
 

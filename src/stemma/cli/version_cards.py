@@ -94,7 +94,9 @@ def pipeline_text(manifest: Manifest) -> str:
     git = manifest.architecture.git
     if git is None:
         return f"{script} (not in git, captured whole)"
-    commit = git.commit[:_SHORT_COMMIT] or "no commit yet"
+    if not git.commit:
+        return f"{script} (no commit yet, captured whole)"
+    commit = git.commit[:_SHORT_COMMIT]
     return f"{script} @ {commit} ({'uncommitted changes' if git.is_dirty else 'clean'})"
 
 
@@ -144,8 +146,8 @@ def metric_lines(manifest: Manifest) -> list[str]:
     """Return e.g. ``  accuracy 0.9722   worst class: 8 (0.923)``; nothing without metrics."""
     whole = [metric for metric in manifest.evidence.metrics if not metric.slice]
     golden = manifest.evidence.golden
-    if golden is not None:
-        whole.sort(key=lambda metric: metric.name != golden.metric)
+    if golden is not None and any(metric.name == golden.metric for metric in whole):
+        whole = [metric for metric in whole if metric.name == golden.metric]
     parts = [f"{metric.name} {format_metric(metric)}" for metric in whole[:_SHOWN_METRICS]]
     worst = _worst_class(manifest.evidence.metrics)
     if worst is not None:

@@ -32,22 +32,41 @@ _ALIASES = {"data": "datasets", "code": "architecture", "params": "hyperparamete
 )
 @click.argument("before", metavar="A", shell_complete=complete_refs)
 @click.argument("after", metavar="B", shell_complete=complete_refs)
-@click.option("--only", default="", help="Components to compare, separated by commas.")
+@click.option(
+    "--only",
+    default="",
+    metavar="PARTS",
+    help="Components to compare, with commas; metrics and metadata too.",
+)
 @click.option("--md", "is_markdown", is_flag=True, help="Write Markdown.")
 @click.option("--patch", "is_patch", is_flag=True, help="Show changed source lines.")
 @click.option("--exit-code", "has_exit_code", is_flag=True, help="Exit 3 when anything differs.")
 def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
-    """Compare two versions component by component."""
-    from stemma.cli.cards import diff_card, diff_markdown, diff_rows, select_components
+    """Compare two versions component by component.
+
+    People see the five components and the environment; --json, --md and --format agent
+    add metrics and metadata.
+    """
+    from stemma.cli.cards import (
+        FIVE_AND_ENVIRONMENT,
+        diff_card,
+        diff_markdown,
+        diff_rows,
+        select_components,
+    )
     from stemma.cli.plain import plain
 
     only = parse_components(options["only"])
     with opened_hub() as hub:
         diff = hub.diff(options["before"], options["after"])
     shown = select_components(diff, only)
-    card = diff_markdown(diff, shown) if options["is_markdown"] else diff_card(shown)
-    if options["is_patch"] and not options["is_markdown"]:
-        card += ["", *diff.patch.splitlines()] if diff.patch else []
+    if options["is_markdown"]:
+        card = diff_markdown(diff, shown)
+    else:
+        is_patch_hidden = bool(diff.patch) and not options["is_patch"]
+        people = [item for item in shown if only or item.component in FIVE_AND_ENVIRONMENT]
+        card = diff_card(people, has_patch=is_patch_hidden)
+        card += ["", *diff.patch.splitlines()] if diff.patch and options["is_patch"] else []
     is_plain = options["is_markdown"] or options["is_patch"]
     payload = plain(diff)
     payload["components"] = [plain(component) for component in shown]
