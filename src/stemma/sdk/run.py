@@ -33,6 +33,7 @@ from stemma.sdk.notices import Terminated, ending_on_sigterm, warn
 from stemma.sdk.process import is_recording_rank
 from stemma.sdk.session import Session
 from stemma.sdk.settings import Overrides, read_overrides
+from stemma.sdk.settings import settings as process_settings
 from stemma.sdk.versions import Version, release
 
 
@@ -100,17 +101,28 @@ class Run:
             )
             session.fail(missing, is_interrupted=False)
             raise missing
-        unused = self.settings.unused()
-        if unused:
-            warn(
-                f"--set {', '.join(unused)} was not used: read run.settings.get({unused[0]!r}), "
-                "or give the decorated function an argument of that name"
-            )
-        passed = {**{name: self.settings[name] for name in self.settings}, **self._passed}
-        session.recorder.set_hyperparameters(passed, self._defaulted)
+        settings = {name: self.settings[name] for name in sorted(self._used_settings())}
+        session.recorder.set_hyperparameters({**settings, **self._passed}, self._defaulted)
         if self.licence or self.personal_data:
             session.recorder.set_licence(self.licence, personal_data=self.personal_data)
         self._manifest = session.finish()
+        # After the end: a warning that is turned into an error cannot undo the recording.
+        for warning in [*session.recorder.warnings, *self._unused_settings()]:
+            warn(warning)
+
+    def _unused_settings(self) -> list[str]:
+        unused = sorted(set(self.settings) - self._used_settings())
+        if not unused:
+            return []
+        advice = (
+            f"read run.settings.get({unused[0]!r}), or give the decorated function an argument "
+            "of that name"
+        )
+        return [f"--set {', '.join(unused)} was not used: {advice}"]
+
+    def _used_settings(self) -> set[str]:
+        """Return the names that the script read, here or from ``stemma.settings``."""
+        return (self.settings.used | process_settings.used) & set(self.settings)
 
     @property
     def _active(self) -> Session | None:

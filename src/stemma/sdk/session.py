@@ -106,15 +106,12 @@ class Session:
             StemmaError: If the version cannot be recorded; the run is failed then.
         """
         try:
-            manifest = self._finish()
+            return self._finish()
         except BaseException as error:
             self._record_failure(error, is_interrupted=isinstance(error, KeyboardInterrupt))
             raise
         finally:
             self._close()
-        for warning in self.recorder.warnings:
-            warn(warning)
-        return manifest
 
     def fail(self, error: BaseException, *, is_interrupted: bool) -> None:
         """Close the run as failed or interrupted, with the traceback."""

@@ -53,10 +53,6 @@ class Overrides(Mapping[str, object]):
         """Show the values."""
         return f"Settings({self._values!r})"
 
-    def unused(self) -> list[str]:
-        """Return the names that nobody read, sorted."""
-        return sorted(set(self._values) - self.used)
-
 
 def read_overrides(environment: Mapping[str, str]) -> Overrides:
     """Read ``STEMMA_SET``.
