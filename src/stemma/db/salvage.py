@@ -1,4 +1,4 @@
-"""Reads what can be read of a damaged database, and counts what cannot.
+"""Reads what can be read of a damaged database.
 
 Invariants:
     * Only rows that match their digest come back as sound.
@@ -41,11 +41,6 @@ def sound_rows(database: Database, table: Table) -> list[dict[str, Value]]:
     except IntegrityError:
         return found
     return found
-
-
-def unsound_rows(database: Database, table: Table) -> list[str]:
-    """Return the names of rows that do not match their digests."""
-    return [name_row(table, row) for row in read_rows(database, table) if not is_sound(table, row)]
 
 
 def engine_complaints(database: Database) -> list[str]:
