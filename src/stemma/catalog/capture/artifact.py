@@ -43,7 +43,7 @@ class _Found:
     """What the files said so far."""
 
     tensors: dict[str, dict[str, TensorFact]] = field(default_factory=dict)
-    configuration: dict[str, object] = field(default_factory=dict)
+    configuration: dict[str, Mapping[str, object]] = field(default_factory=dict)
     covered: list[str] = field(default_factory=list)
     signature: Signature = field(default_factory=Signature)
 
@@ -112,7 +112,7 @@ def _capture(
         tokens=tokens,
         special_tokens=special_tokens,
         tensors={name: fact.digest for name, fact in sorted(facts.items())},
-        configuration=found.configuration,
+        configuration=_configuration(found.configuration),
         is_pickle=FileFormat.PICKLE in formats.values(),
         covered_files=tuple(sorted(found.covered)),
         stamps=stamps,
@@ -149,6 +149,11 @@ def _joined(tensors: Mapping[str, Mapping[str, TensorFact]]) -> dict[str, Tensor
         for file, facts in tensors.items()
         for name, fact in facts.items()
     }
+
+
+def _configuration(found: Mapping[str, Mapping[str, object]]) -> Mapping[str, object]:
+    """Return the only file's configuration as it is, so that its name does not count."""
+    return next(iter(found.values())) if len(found) == 1 else found
 
 
 def _summary(path: Path, file_count: int, size_bytes: int, tensor_count: int) -> str:

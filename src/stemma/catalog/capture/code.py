@@ -6,7 +6,7 @@ Invariants:
     * Nothing is imported or executed: the import graph is read from the syntax trees.
     * Files are captured whole, in git or not, so a version never depends on a remote.
 
-This module does not decide which file defines the model; see ``stemma.catalog.identity``.
+This module does not decide which file defines the model; see ``stemma.catalog.assembly``.
 
 Example:
     >>> capture_code(Path("train.py"), Path()).entry_point  # doctest: +SKIP

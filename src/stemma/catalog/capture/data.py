@@ -213,7 +213,8 @@ def _read_numpy(path: Path, label_columns: Sequence[str]) -> _Content:
     if path.suffix.lower() == ".npy":
         arrays = {"features": np.load(path, mmap_mode="r", allow_pickle=False)}
     else:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, for numpy leaves its own file open when the archive is malformed.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in sorted(archive.files)}
     wanted = frozenset(label_columns) or LABEL_NAMES
     inputs = {name: array for name, array in arrays.items() if name not in wanted}

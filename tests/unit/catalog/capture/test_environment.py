@@ -1,0 +1,237 @@
+"""Environments: what is captured, and what uv is asked."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from stemma.catalog.capture.environment import capture_environment
+from stemma.catalog.capture.imports import imported_distributions
+from stemma.catalog.capture.locks import (
+    PinnedPackage,
+    has_all_hashes,
+    make_lock,
+    read_pins,
+    read_python,
+)
+from stemma.catalog.capture.origin import read_origin
+from stemma.catalog.capture.resolving import fit_environment, parse_requirement
+from stemma.catalog.capture.restoring import restore_environment
+from stemma.catalog.capture.uv import UvAnswer
+from stemma.domain.errors import ConflictError, InvalidInputError, UnavailableError
+
+LOCK = """# python 3.11
+numpy==2.4.6 \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+scikit-learn==1.9.1 \\
+    --hash=sha256:cc
+"""
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty uv cache, so that no answer depends on what this machine has fetched."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_packages_are_the_closure_of_what_was_imported(offline: Path) -> None:
+    """A restored environment would lack a dependency, or carry every tool of the laptop."""
+    found = capture_environment(
+        ["Scikit_Learn", "pytest", "sqlalchemy"], offline, allow_network=False
+    )
+    names = [package.name for package in found.packages]
+    assert names == sorted(names)
+    assert {"scikit-learn", "numpy", "scipy", "joblib", "threadpoolctl", "skops"} <= set(names)
+    assert not {"pytest", "sqlalchemy", "stemma-ml", "pip", "pluggy"} & set(names)
+    version = importlib.metadata.version("scikit-learn")
+    major, minor, *_ = version.split(".")
+    assert f"scikit-learn>={major}.{minor},<{int(major) + 1}" in found.requirements
+    assert found.python.startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+    assert read_pins(found.lock_text)["scikit-learn"] == version
+
+
+@pytest.mark.slow
+def test_without_network_the_lock_has_no_hashes_and_says_why(offline: Path) -> None:
+    """Recording on a train would fail, or pretend that the lock is complete."""
+    found = capture_environment(["numpy"], offline, allow_network=False)
+    assert not found.has_hashes
+    assert any("no network" in note for note in found.notes)
+    assert "://" not in found.lock_text
+    again = capture_environment(["numpy"], offline, allow_network=False)
+    assert again == found
+
+
+@pytest.mark.slow
+def test_declared_ranges_win_over_inferred_ones(offline: Path) -> None:
+    """The project's own statement of what it supports would be ignored."""
+    (offline / "pyproject.toml").write_text(
+        '[project]\nname = "mine"\ndependencies = ["numpy>=2,<4", "not-installed-xyz", '
+        "\"joblib; python_version < '3'\"]\n",
+        encoding="utf-8",
+    )
+    found = capture_environment([], offline, project_root=offline, allow_network=False)
+    assert [parse_requirement(text).name for text in found.requirements] == ["numpy"]
+    assert parse_requirement(found.requirements[0]) == parse_requirement("numpy>=2,<4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["", "[project", "project = 3", "\x00"])
+def test_a_broken_pyproject_does_not_stop_recording(offline: Path, text: str) -> None:
+    """A typo in a file we only look at would lose a training."""
+    (offline / "pyproject.toml").write_text(text, encoding="utf-8")
+    (offline / "requirements.txt").write_text(
+        "-r other.txt\n# c\nnumpy>=2  # why\n--index-url https://u:p@example.org\n",
+        encoding="utf-8",
+    )
+    found = capture_environment([], offline, project_root=offline, allow_network=False)
+    assert found.requirements == ("numpy>=2",)
+
+
+def test_an_empty_environment_is_a_lock_of_nothing(tmp_path: Path) -> None:
+    """A script of the standard library alone could not be recorded."""
+    found = capture_environment([], tmp_path)
+    assert (found.packages, found.requirements, found.notes) == ((), (), ())
+
+
+def test_only_what_own_modules_use_counts_as_imported() -> None:
+    """A library found by another one would become part of every model."""
+    found = imported_distributions()
+    assert "pytest" in found
+    assert not {"pluggy", "sqlalchemy", "click"} & found
+
+
+def test_packages_from_folders_and_repositories_are_named_with_their_source(
+    tmp_path: Path,
+) -> None:
+    """A lock would claim that an edited local package comes from the index."""
+    cases = {
+        (
+            '{"url": "https://u:p@example.org/a.git", '
+            '"vcs_info": {"vcs": "git", "commit_id": "abc"}}'
+        ): "git+https://example.org/a.git@abc",
+        '{"url": "https://example.org/a.whl", "archive_info": {}}': "https://example.org/a.whl",
+        '{"url": "file:///wheels/a.whl", "archive_info": {}}': "",
+        "{": "",
+        "[]": "",
+    }
+    for number, (record, address) in enumerate(cases.items()):
+        folder = tmp_path / f"a-{number}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Name: a\nVersion: 1\n", encoding="utf-8")
+        (folder / "direct_url.json").write_text(record, encoding="utf-8")
+        assert read_origin(importlib.metadata.PathDistribution(folder)).address == address
+    own = read_origin(importlib.metadata.distribution("stemma-ml"))
+    assert own.is_editable
+    assert own.folder is not None
+
+
+def test_a_local_package_is_a_comment_in_the_lock(tmp_path: Path) -> None:
+    """Restoring would ask the index for a package it never had."""
+    pins = [PinnedPackage("mine", "", "mine==1.0 (editable)")]
+    lock = make_lock(pins, "3.11.7", tmp_path)
+    assert lock.text == "# python 3.11\n# mine==1.0 (editable)\n"
+    assert read_pins(lock.text) == {}
+    assert read_python(lock.text) == "3.11"
+
+
+def test_locks_are_read_back() -> None:
+    """The environment check would compare against nothing."""
+    assert read_pins(LOCK) == {"numpy": "2.4.6", "scikit-learn": "1.9.1"}
+    assert has_all_hashes(LOCK)
+    assert not has_all_hashes(LOCK + "torch==2.13.0+cpu\n")
+    assert not has_all_hashes("")
+
+
+def test_requirements_that_the_lock_meets_need_no_resolver() -> None:
+    """Every release would wait for the network."""
+    fit = fit_environment(["numpy>=2,<3", "Scikit.Learn"], LOCK, is_offline=True)
+    assert (fit.does_resolve, fit.changed, fit.conflict) == (True, (), "")
+
+
+@pytest.mark.slow
+def test_a_requirement_the_pin_breaks_is_named(offline: Path) -> None:
+    """The user would know that it does not fit, but not why."""
+    fit = fit_environment(["numpy<2"], LOCK, is_offline=True)
+    assert fit.does_resolve is False
+    assert "numpy<2" in fit.conflict
+    assert "numpy==2.4.6" in fit.conflict
+    assert "\n" not in fit.conflict
+
+
+@pytest.mark.slow
+def test_what_cannot_be_found_out_offline_is_not_called_a_conflict(offline: Path) -> None:
+    """No network would read as a breaking change."""
+    assert fit_environment(["tqdm"], LOCK, is_offline=True).does_resolve is None
+
+
+def test_a_requirement_that_is_none_is_refused() -> None:
+    """A typo would be passed on to uv as a file name."""
+    with pytest.raises(InvalidInputError, match="not a requirement"):
+        fit_environment(["-r /etc/passwd"], LOCK)
+
+
+def test_uv_answers_lose_decoration_and_addresses() -> None:
+    """An error line would carry an index address with its token."""
+    answer = UvAnswer(
+        has_succeeded=False,
+        output="",
+        complaint="  × No solution\n  ╰─▶ Because https://u:p@example.org/x says no\n",
+    )
+    assert answer.reason == "No solution Because (address) says no"
+
+
+@pytest.mark.slow
+def test_a_killed_restore_is_done_again_and_a_complete_one_reused(offline: Path) -> None:
+    """A half-made environment would be used for serving."""
+    target = offline / "envs" / "a"
+    interpreter = restore_environment("# python 3.11\n", target, sys.version.split()[0])
+    assert interpreter.exists()
+    made_at = (target / "pyvenv.cfg").stat().st_mtime_ns
+    restore_environment("# python 3.11\n", target, sys.version.split()[0])
+    assert (target / "pyvenv.cfg").stat().st_mtime_ns == made_at
+    (target / ".stemma-complete").unlink()
+    (target / ".stemma-building").touch()
+    restore_environment("# python 3.11\n", target, sys.version.split()[0])
+    assert (target / "pyvenv.cfg").stat().st_mtime_ns != made_at
+    assert not (target / ".stemma-building").exists()
+
+
+def test_a_folder_of_the_users_is_never_touched(tmp_path: Path) -> None:
+    """``checkout --env`` into the wrong folder would delete the user's files."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").touch()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    for name in ("mine", "file", "link"):
+        with pytest.raises(ConflictError, match="no environment Stemma made"):
+            restore_environment("", tmp_path / name, "3.11")
+    assert (tmp_path / "mine/file").exists()
+
+
+@pytest.mark.slow
+def test_restoring_without_network_or_cache_says_so(offline: Path) -> None:
+    """The user would read a page of uv's output instead of one line."""
+    with pytest.raises(UnavailableError, match="no network") as caught:
+        restore_environment(
+            "numpy==2.4.6\n", offline / "e", sys.version.split()[0], is_offline=True
+        )
+    assert caught.value.is_retryable
+    assert not (offline / "e" / ".stemma-complete").exists()
+
+
+def test_a_read_only_place_is_one_clear_line(tmp_path: Path) -> None:
+    """A traceback instead of the folder's name."""
+    if os.geteuid() == 0:
+        target = Path("/proc/stemma/e")
+    else:
+        tmp_path.chmod(0o500)
+        target = tmp_path / "a" / "e"
+    with pytest.raises(InvalidInputError):
+        restore_environment("", target, "3.11")
