@@ -84,9 +84,7 @@ def test_no_project_is_exit_10_with_the_command_that_helps(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_bad_input_is_one_clear_error(
-    stemma, project: Path, arguments: list[str], code: int
-) -> None:
+def test_bad_input_is_one_clear_error(stemma_here: Stemma, arguments: list[str], code: int) -> None:
     """A wrong word would end in a traceback or in silence."""
     answer: Completed = stemma_here(*arguments)
     assert answer.returncode == code, answer.stderr
