@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row, Table, select, text
 
 from stemma.db.engine import Database
-from stemma.db.rows import Value, is_sound, name_row
+from stemma.db.rows import Value, is_sound
 from stemma.domain.errors import IntegrityError
 
 
