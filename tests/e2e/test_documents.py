@@ -98,7 +98,7 @@ class Reader:
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("STEMMA_")},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "HOME": str(folder.parent),
+            "XDG_CONFIG_HOME": str(folder.parent),
             "STEMMA_FORMAT": "human",
             "STEMMA_USER": "ada",
             "PYTHONHASHSEED": "0",
