@@ -25,13 +25,8 @@ _HOMES = {
 
 __all__ = ["__version__", "data", "get", "load", "release", "run", "settings"]
 
-# The type checker reads the names here; ``typing`` itself is not loaded at run time.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from stemma.sdk.datasets import data
-    from stemma.sdk.plan import run
-    from stemma.sdk.settings import settings
-    from stemma.sdk.versions import get, load, release
+# The types of these names are in __init__.pyi: importing them here, even for the type checker
+# alone, would make every layer below that imports the package depend on the SDK.
 
 
 def __getattr__(name: str) -> object:

@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import inspect
 import signal
 import threading
 import warnings
@@ -27,8 +28,11 @@ class Terminated(SystemExit):
 
 
 def warn(message: str) -> None:
-    """Give a warning."""
-    warnings.warn(message, StemmaWarning, stacklevel=3)
+    """Give a warning, at the line of the user's own code that led to it."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("stemma."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, StemmaWarning, stacklevel=level)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -328,15 +328,20 @@ class Run:
 def _as_number(value: object) -> float | None:
     """Return a finite float of a number, a numpy scalar or a one-element tensor."""
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = _to_float(value)
     except (TypeError, ValueError, RuntimeError):
         return None
     return number if math.isfinite(number) else None
 
 
+def _to_float(value: Any) -> float:
+    """Convert a number; a torch tensor is taken out of its graph first, or torch would warn."""
+    return float(value.detach() if hasattr(value, "detach") else value)
+
+
 def _as_float(name: str, value: object) -> float:
     try:
-        return float(value)  # type: ignore[arg-type]
+        return _to_float(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInputError(
             f"metric {name} is no number: {value!r}", code="bad-metric"

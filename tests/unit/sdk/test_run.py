@@ -31,6 +31,14 @@ Digits = tuple[NDArray[np.float64], NDArray[np.int64]]
 pytestmark = pytest.mark.slow
 
 
+class _Tensor:
+    """A number that must be taken out of its graph first, as torch's tensors."""
+
+    def detach(self) -> float:
+        """Return the bare number."""
+        return 0.125
+
+
 class _FailureError(Exception):
     """Something in a user's script went wrong."""
 
@@ -141,13 +149,16 @@ def test_logging_never_stops_a_training(project: Path) -> None:
             run.log(loss=float("nan"), step=1)
             run.log(loss=float("inf"), step=2)
         assert len(warned) == 1
+        assert warned[0].filename == __file__
         run.log(loss=np.float32(0.5), step=3)
         run.log(loss=0.25)
+        run.log(loss=_Tensor())  # type: ignore[arg-type]
         run.model(Ridge().fit(*_row()))
     with closing(open_hub()) as hub:
         assert [(point.step, point.value) for point in hub.curve(_only_run().id, "loss")] == [
             (3, 0.5),
             (4, 0.25),
+            (5, 0.125),
         ]
 
 
