@@ -53,6 +53,7 @@ class ModelHead(TypedDict):
         run: The run that made it.
         newest_run: The newest run's id, and its state.
         channels: Where each channel points.
+        versions: Its newest releases, for completion.
         python: Version of the interpreter it ran in.
         summaries: One line per component, by its name.
         files: Component -> path relative to the project -> stamp.
@@ -63,6 +64,7 @@ class ModelHead(TypedDict):
     run: str
     newest_run: tuple[str, str]
     channels: dict[str, str]
+    versions: list[str]
     python: str
     summaries: dict[str, str]
     files: dict[str, dict[str, FileStamp]]

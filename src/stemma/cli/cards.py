@@ -117,7 +117,9 @@ def check_card(report: CheckReport) -> list[str]:
         head += f"   {summary.passed_count} of {summary.total_count} passed"
     else:
         failed = len(summary.failures)
-        head = f"{render.REFUSED} {report.label} may not ship: {render.count(failed, 'check')} failed"
+        head = (
+            f"{render.REFUSED} {report.label} may not ship: {render.count(failed, 'check')} failed"
+        )
     return [head, *render.table(check_rows(report.results, has_marks=True), indent=2)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import click
 
@@ -48,11 +49,8 @@ def dispatch(arguments: Sequence[str]) -> int:
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Whether the command line asks for JSON, even one that cannot be parsed."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    pairs = zip(own, [*own[1:], ""], strict=True)
-    return "--json" in own or any(
-        first == "--format=json" or (first == "--format" and second == "json")
-        for first, second in pairs
-    )
+    pairs = pairwise(own)
+    return "--json" in own or "--format=json" in own or ("--format", "json") in pairs
 
 
 def _usage_error(console: Console, error: click.ClickException) -> int:

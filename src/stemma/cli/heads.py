@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stemma.catalog.pointers import SUFFIX, find_pointers, read_pointer
 from stemma.catalog.snapshot import (
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from stemma.domain.digest import Digest
     from stemma.domain.manifest import Manifest
     from stemma.hub.base import Hub, ModelView
+
+_COMPLETED_VERSIONS: Final = 100
 
 
 def refresh_head(state: Path) -> Head:
@@ -52,6 +54,7 @@ def _model_head(hub: Hub, root: Path, view: ModelView) -> ModelHead:
         run="",
         newest_run=(newest.id, newest.state.value) if newest else ("", ""),
         channels=view.channels,
+        versions=[row.version for row in hub.log(view.name, limit=_COMPLETED_VERSIONS)],
         python="",
         summaries={},
         files={},

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stemma.domain.errors import StemmaError
+from stemma.catalog.snapshot import Head, read_head
+from stemma.domain.errors import NoProjectError, StemmaError
 
 if TYPE_CHECKING:
     from stemma.hub.base import Hub
@@ -29,10 +32,41 @@ def opened_hub() -> Iterator[Hub]:
         hub.close()
 
 
+def find_root() -> Path:
+    """Find the project without loading the wiring, which costs half a second.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+    """
+    named = os.environ.get("STEMMA_PROJECT")
+    start = Path(named) if named else Path.cwd()
+    for folder in (start,) if named else (start, *start.parents):
+        if (folder / ".stemma").is_dir():
+            return folder
+    raise NoProjectError(f"no stemma project in {start} or above it", hint="stemma init")
+
+
+def load_head() -> tuple[Path, Head]:
+    """Return the project's folder and its head: the snapshot, else read from the hub.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+    """
+    root = find_root()
+    head = read_head(root / ".stemma")
+    if head is None:
+        heads = importlib.import_module("stemma.cli.heads")
+        head = heads.refresh_head(root / ".stemma")
+    return root, head
+
+
 def complete(prefix: str) -> Sequence[str]:
     """Return names that begin with ``prefix``; nothing when the project cannot be opened."""
     try:
-        with opened_hub() as hub:
-            return hub.completions(prefix)
+        _, head = load_head()
     except StemmaError:
         return ()
+    names: list[str] = []
+    for model, known in head["models"].items():
+        names += [model, *(f"{model}@{name}" for name in (*known["channels"], *known["versions"]))]
+    return [name for name in names if name.startswith(prefix)]

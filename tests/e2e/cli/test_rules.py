@@ -93,6 +93,31 @@ def test_bad_input_is_one_clear_error(stemma_here: Stemma, arguments: list[str],
     assert "hint: " in answer.stderr
 
 
+def test_without_arguments_help_is_shown(stemma: Stemma) -> None:
+    """A newcomer's first command would fail."""
+    answer: Completed = stemma()
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "Start:" in answer.stdout
+
+
+def test_completion_knows_verbs_models_and_versions(stemma: Stemma, project: Path) -> None:
+    """Names would have to be typed by heart."""
+    run = ["run", "--model", "model.json", "--", sys.executable, "train.py"]
+    assert stemma(*run).returncode == 0
+    assert stemma("release", "toy", "--channel", "stable").returncode == 0
+    for words, expected in [
+        ("stemma rel", ["plain,release"]),
+        ("stemma show t", ["plain,toy", "plain,toy@stable", "plain,toy@1.0.0"]),
+    ]:
+        variables = {
+            "_STEMMA_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        answer: Completed = stemma(variables=variables)
+        assert answer.stdout.splitlines() == expected, answer.stderr
+
+
 def test_a_usage_error_is_json_too(stemma: Stemma) -> None:
     """A script would get text where it expects JSON."""
     answer: Completed = stemma("release", "--json", "--no-such-option", "toy")

@@ -6,18 +6,17 @@ opens the project only when the snapshot is missing or stale.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stemma.catalog.snapshot import changed_files, read_head
+from stemma.catalog.snapshot import changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
+from stemma.cli.project import load_head
 from stemma.cli.render import labelled
-from stemma.domain.errors import NoProjectError
 
 if TYPE_CHECKING:
     from stemma.catalog.snapshot import FileStamp, Head, ModelHead
@@ -42,13 +41,7 @@ _WIDTH = 17
 )
 def command(console: Console) -> ExitCode:
     """Compare the working tree with the last version, one line per component."""
-    root = _find_root()
-    state = root / ".stemma"
-    head = read_head(state)
-    if head is None:
-        from stemma.cli.heads import refresh_head
-
-        head = refresh_head(state)
+    root, head = load_head()
     rows = _rows(root, head)
     console.show(
         Answer(
@@ -59,16 +52,6 @@ def command(console: Console) -> ExitCode:
         )
     )
     return ExitCode.DONE
-
-
-def _find_root() -> Path:
-    """Find the project without loading the wiring, which costs half a second."""
-    named = os.environ.get("STEMMA_PROJECT")
-    start = Path(named) if named else Path.cwd()
-    for folder in (start,) if named else (start, *start.parents):
-        if (folder / ".stemma").is_dir():
-            return folder
-    raise NoProjectError(f"no stemma project in {start} or above it", hint="stemma init")
 
 
 def _rows(root: Path, head: Head) -> list[list[str]]:
