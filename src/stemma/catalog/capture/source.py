@@ -94,8 +94,17 @@ def _plain(value: object) -> object:
         ]
         return [type(value).__name__, *fields]
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in value if not _is_empty_text(item, value)]
     return f"{type(value).__name__}:{value!r}"
+
+
+def _is_empty_text(item: object, siblings: list[object]) -> bool:
+    """3.12 writes an empty text into the format of ``f"{x:<{n}}"``; others do not."""
+    return (
+        isinstance(item, ast.Constant)
+        and item.value == ""
+        and any(isinstance(sibling, ast.FormattedValue) for sibling in siblings)
+    )
 
 
 def _is_optional(node: ast.AST, name: str) -> bool:

@@ -44,6 +44,21 @@ def test_different_code_has_different_forms(before: str, after: str) -> None:
     assert normal_form(before) != normal_form(after)
 
 
+def test_the_form_is_the_same_on_every_python() -> None:
+    """An upgrade of Python would call every model's architecture changed."""
+    source = 'def f(a, *, b=1):\n    return f"{a:<{b}} {b!r}"'
+    assert normal_form(source) == (
+        '["Module",["body",[["FunctionDef",["name","str:\'f\'"],["args",["arguments",["args",'
+        '[["arg",["arg","str:\'a\'"]]]],["kwonlyargs",[["arg",["arg","str:\'b\'"]]]],'
+        '["kw_defaults",[["Constant",["value","int:1"]]]]]],["body",[["Return",["value",'
+        '["JoinedStr",["values",[["FormattedValue",["value",["Name",["id","str:\'a\'"]]],'
+        '["conversion","int:-1"],["format_spec",["JoinedStr",["values",[["Constant",["value",'
+        '"str:\'<\'"]],["FormattedValue",["value",["Name",["id","str:\'b\'"]]],["conversion",'
+        '"int:-1"]]]]]]],["Constant",["value","str:\' \'"]],["FormattedValue",["value",["Name",'
+        '["id","str:\'b\'"]]],["conversion","int:114"]]]]]]]]]]]]]'
+    )
+
+
 def test_source_that_does_not_parse_is_compared_as_text() -> None:
     """Python 2 code or a notebook magic would crash the recording."""
     assert normal_form("print 'x'  \n") == normal_form("print 'x'\n")
