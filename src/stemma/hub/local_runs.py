@@ -58,3 +58,7 @@ class LocalRuns(RunVerbs):
     @override
     def curve(self, run: RunId, name: str) -> list[MetricPoint]:
         return self._parts.runs.curve(run, name)
+
+    def restore_curves(self) -> int:
+        """Read learning curves back from the journals that are kept; returns how many."""
+        return self._parts.runs.restore_curves()

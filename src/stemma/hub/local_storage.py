@@ -34,6 +34,9 @@ class LocalStorage(StorageVerbs):
         parts.runs.reap()
         now = parts.clock()
         with parts.lock.exclusive(timeout_seconds=parts.lock_timeout_seconds):
+            if not is_dry_run:
+                # Rows first: a row must not outlive its record.
+                parts.catalog.forget_expired(now, self._expiry)
             roots = parts.catalog.gc_roots(now, self._expiry)
             return collect(
                 parts.objects,
@@ -48,6 +51,10 @@ class LocalStorage(StorageVerbs):
 
     @override
     def doctor(self) -> DoctorReport:
+        with self._parts.lock.shared(timeout_seconds=self._parts.lock_timeout_seconds):
+            return self._examined()
+
+    def _examined(self) -> DoctorReport:
         parts = self._parts
         rows = examine(parts.database, parts.objects)
         findings = [

@@ -87,7 +87,7 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         check_model_name(request.model)
         policy = self._parts.policy(request.model)
         if request.channel:
-            check_channel_name(request.channel)
+            self._check_channel(request.model, request.channel)
         if not request.released_by:
             request = replace(request, released_by=self._parts.user)
         run = self._run_to_release(request)
@@ -222,7 +222,7 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
     def move_channel(
         self, model: str, channel: str, ref: str, *, reason: str = "", moved_by: str = ""
     ) -> ChannelMove:
-        check_channel_name(channel)
+        self._check_channel(model, channel)
         version = ""
         if ref:
             found = resolve(self._parts.catalog, ref)
@@ -236,6 +236,10 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         return self._parts.catalog.move_channel(
             model, channel, version, reason=reason, moved_by=moved_by or self._parts.user
         )
+
+    def _check_channel(self, model: str, channel: str) -> None:
+        policy = self._parts.policy(model)
+        check_channel_name(channel, pattern=policy.name_pattern, reserved=policy.reserved_names)
 
     @override
     def channel_history(self, model: str, channel: str) -> list[ChannelMove]:

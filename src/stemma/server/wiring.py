@@ -112,7 +112,7 @@ def open_hub(start: Path | None = None) -> LocalHub:
     root = find_project(start)
     settings = load_settings(root)
     state = root / STATE_FOLDER
-    database = Database.open(database_url(root, settings), may_create=True)
+    database = Database.open(database_url(root, settings), may_create=False)
     clock = partial(datetime.now, UTC)
     objects = ObjectStore(LocalBackend(state / "objects"), SqlChunkIndex(database, ChunkLocation))
     catalog = CatalogService(database, objects, clock=clock)
@@ -167,7 +167,13 @@ def rebuild_project(start: Path | None = None) -> dict[str, int]:
     settings = load_settings(root)
     state = root / STATE_FOLDER
     with StoreLock(state).exclusive(timeout_seconds=settings.lock_timeout_seconds):
-        return rebuild(database_url(root, settings), LocalBackend(state / "objects"))
+        made = rebuild(database_url(root, settings), LocalBackend(state / "objects"))
+    hub = open_hub(root)
+    try:
+        made["curves"] = hub.restore_curves()
+    finally:
+        hub.close()
+    return made
 
 
 def examine_project(start: Path | None = None) -> DoctorReport:
