@@ -112,6 +112,14 @@ class Parts:
     metadata: dict[str, str | bool | int | list[str]] = field(default_factory=dict)
 
 
+class _Blobs(NamedTuple):
+    """Blobs of the architecture."""
+
+    structure: Digest | None
+    tokens: Digest | None
+    patch: Digest | None
+
+
 class _Tables(NamedTuple):
     """Blobs of one dataset."""
 
@@ -136,10 +144,12 @@ def assemble(
     evidence = _evidence(parts, staging, warnings)
     environment = _environment(parts.environment, staging)
     hyperparameters = _hyperparameters(parts, model, staging)
-    structure = _structure_blob(model, staging)
-    tokens = _json_blob(staging, list(model.tokens)) if model.tokens else None
+    blobs = _Blobs(
+        structure=_structure_blob(model, staging),
+        tokens=_json_blob(staging, list(model.tokens)) if model.tokens else None,
+        patch=_patch_blob(parts.code.git, staging),
+    )
     tensors = _json_blob(staging, dict(model.tensors)) if model.tensors else None
-    patch = _patch_blob(parts.code.git, staging)
     tables = [_dataset_tables(dataset, staging) for dataset in datasets]
     code_files = staging.add_files(parts.code.files)
     pipeline_files = staging.add_files(_pipeline_files(parts, model))
@@ -152,20 +162,7 @@ def assemble(
     )
     manifest = Manifest(
         model=model_name,
-        architecture=ArchitectureComponent(
-            identity=architecture_identity(parts.model, _module_sources(parts, model)),
-            content=staging.store_tree(code_files).digest,
-            entry_point=parts.code.entry_point,
-            git=_git_state(parts.code.git, patch),
-            family=model.family,
-            summary=model.summary,
-            parameter_count=model.parameter_count,
-            structure=structure,
-            signature=model.signature,
-            labels=model.labels,
-            tokens=tokens,
-            special_tokens=model.special_tokens,
-        ),
+        architecture=_architecture(parts, model, staging.store_tree(code_files).digest, blobs),
         datasets=DatasetsComponent(identity=datasets_identity(recorded), datasets=recorded),
         pipeline=_pipeline(parts, pipeline_files, staging.store_tree(pipeline_files).digest),
         hyperparameters=hyperparameters,
@@ -178,6 +175,25 @@ def assemble(
         metadata=dict(parts.metadata),
     )
     return manifest, warnings
+
+
+def _architecture(
+    parts: Parts, model: CapturedModel, content: Digest, blobs: _Blobs
+) -> ArchitectureComponent:
+    return ArchitectureComponent(
+        identity=architecture_identity(parts.model, _module_sources(parts, model)),
+        content=content,
+        entry_point=parts.code.entry_point,
+        git=_git_state(parts.code.git, blobs.patch),
+        family=model.family,
+        summary=model.summary,
+        parameter_count=model.parameter_count,
+        structure=blobs.structure,
+        signature=model.signature,
+        labels=model.labels,
+        tokens=blobs.tokens,
+        special_tokens=model.special_tokens,
+    )
 
 
 def _json_blob(staging: Staging, value: object) -> Digest:

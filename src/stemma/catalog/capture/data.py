@@ -276,14 +276,6 @@ def capture_dataset_arrays(  # noqa: PLR0913 -- seven independent facts, named a
     if labels is not None:
         arrays["labels"] = _plain_array(labels)
     _check_arrays(name, arrays, column_names)
-    named = tuple(column_names)
-    columns = (
-        tuple(ValueSpec(name=c, dtype=inputs.dtype.name, shape=(ANY_SIZE,)) for c in named)
-        if named
-        else (_array_spec("features", inputs),)
-    )
-    if labels is not None:
-        columns = (*columns, _array_spec("labels", arrays["labels"]))
     file = work_folder / f"{role.value}-{blake3(name.encode()).hexdigest(length=8)}.npz"
     write_npz(file, arrays)
     return CapturedDataset(
@@ -293,11 +285,23 @@ def capture_dataset_arrays(  # noqa: PLR0913 -- seven independent facts, named a
         format="npz",
         canonical_digest=_digest_arrays(arrays),
         row_count=len(inputs),
-        columns=columns,
-        statistics=_array_statistics(arrays, named),
+        columns=_array_columns(arrays, column_names),
+        statistics=_array_statistics(arrays, column_names),
         row_digests=digest_rows(inputs),
         preprocessing=tuple(preprocessing),
     )
+
+
+def _array_columns(
+    arrays: Mapping[str, NDArray[np.generic]], column_names: Sequence[str]
+) -> tuple[ValueSpec, ...]:
+    """Return one value per named column, else one for all of the features; labels last."""
+    specs = {name: _array_spec(name, array) for name, array in arrays.items()}
+    features = specs.pop("features")
+    named = tuple(
+        ValueSpec(name=name, dtype=features.dtype, shape=(ANY_SIZE,)) for name in column_names
+    )
+    return (*(named or (features,)), *specs.values())
 
 
 def _check_arrays(
