@@ -260,7 +260,7 @@ def capture_dataset_arrays(  # noqa: PLR0913 -- seven independent facts, named a
 
     Args:
         name: Its name.
-        features: Inputs, first dimension rows.  Objects become text or numbers by column.
+        features: Inputs, first dimension rows; objects become numbers, else text.
         labels: Right answers, one per row.
         work_folder: Where the ``npz`` is written (exists).
         role: What it is used for.
@@ -272,9 +272,7 @@ def capture_dataset_arrays(  # noqa: PLR0913 -- seven independent facts, named a
             another number of column names than columns.
     """
     inputs = _plain_array(features)
-    arrays = {"features": inputs}
-    if labels is not None:
-        arrays["labels"] = _plain_array(labels)
+    arrays = {"features": inputs} | ({} if labels is None else {"labels": _plain_array(labels)})
     _check_arrays(name, arrays, column_names)
     file = work_folder / f"{role.value}-{blake3(name.encode()).hexdigest(length=8)}.npz"
     write_npz(file, arrays)
