@@ -259,7 +259,7 @@ def capture_dataset_arrays(  # noqa: PLR0913 -- seven independent facts, named a
     """Read a dataset from arrays; writes a deterministic ``npz`` into ``work_folder``.
 
     Args:
-        name: Its name.
+        name: Its name, which also makes the file's name.
         features: Inputs, first dimension rows; objects become numbers, else text.
         labels: Right answers, one per row.
         work_folder: Where the ``npz`` is written (exists).
@@ -268,8 +268,7 @@ def capture_dataset_arrays(  # noqa: PLR0913 -- seven independent facts, named a
         preprocessing: Steps in order.
 
     Raises:
-        InvalidInputError: If there are no rows' dimension, labels of another length, or
-            another number of column names than columns.
+        InvalidInputError: If rows, labels and column names do not belong together.
     """
     inputs = _plain_array(features)
     arrays = {"features": inputs} | ({} if labels is None else {"labels": _plain_array(labels)})
