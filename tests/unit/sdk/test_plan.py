@@ -16,7 +16,11 @@ from stemma.domain.run import RunState
 from stemma.sdk.run import Run
 from stemma.server.wiring import open_hub
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # What other tests of this process import (torch) is in the environment too.
+    pytest.mark.filterwarnings("ignore:no hashes in the lock"),
+]
 
 FEATURES = np.arange(12.0).reshape(6, 2) ** 1.5
 LABELS = np.array([0.5, 1.5, 2.5, 4.0, 4.5, 6.5])

@@ -28,7 +28,11 @@ from stemma.server.wiring import open_hub
 
 Digits = tuple[NDArray[np.float64], NDArray[np.int64]]
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # What other tests of this process import (torch) is in the environment too.
+    pytest.mark.filterwarnings("ignore:no hashes in the lock"),
+]
 
 
 class _Tensor:

@@ -17,7 +17,11 @@ from stemma.domain.errors import (
 )
 from stemma.sdk.notices import StemmaWarning
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # What other tests of this process import (torch) is in the environment too.
+    pytest.mark.filterwarnings("ignore:no hashes in the lock"),
+]
 
 FEATURES = np.arange(40.0).reshape(20, 2)
 LABELS = np.array([0, 1] * 10)

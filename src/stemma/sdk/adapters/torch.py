@@ -16,6 +16,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -355,7 +356,18 @@ def _make_module(request: LoadRequest) -> object:
 
 
 def _import_from(name: str, folder: str) -> ModuleType:
+    """Import the captured module, even where one of that name is imported already."""
+    tops = {path.stem for path in Path(folder).iterdir()}
+    shadowed = {
+        known: module for known, module in sys.modules.items() if known.partition(".")[0] in tops
+    }
+    for known in shadowed:
+        del sys.modules[known]
+    writes_no_bytecode = sys.dont_write_bytecode
+    # The folder is a verified copy: nothing may be added to it.
+    sys.dont_write_bytecode = True
     sys.path.insert(0, folder)
+    importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -366,6 +378,8 @@ def _import_from(name: str, folder: str) -> ModuleType:
         ) from error
     finally:
         sys.path.remove(folder)
+        sys.dont_write_bytecode = writes_no_bytecode
+        sys.modules.update(shadowed)
 
 
 ADAPTER: Final[ModelAdapter] = TorchAdapter()

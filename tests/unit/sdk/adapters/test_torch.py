@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -181,9 +183,11 @@ def test_what_cannot_be_loaded_is_said(torch: Any, capture: Capture, tmp_path: P
 
 
 def test_a_module_that_needs_no_arguments_is_made_from_trusted_code(
-    torch: Any, capture: Capture, tmp_path: Path
+    torch: Any, capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """trust_code=True would not do what it says."""
+    """trust_code=True would not do what it says, or take another module of that name."""
+    other = ModuleType("own_net")
+    monkeypatch.setitem(sys.modules, "own_net", other)
     (tmp_path / "own_net.py").write_text(
         "import torch\n"
         "class Net(torch.nn.Module):\n"
@@ -196,6 +200,8 @@ def test_a_module_that_needs_no_arguments_is_made_from_trusted_code(
     inner = torch.nn.ModuleDict({"inner": torch.nn.Linear(2, 1)})
     made = _load(capture(inner), code_folder=tmp_path, family="own_net.Net")
     assert type(made).__name__ == "Net"
+    assert sys.modules["own_net"] is other
+    assert not (tmp_path / "__pycache__").exists()
     assert torch.equal(made.inner.weight, inner["inner"].weight)
     with pytest.raises(InvalidInputError, match="cannot be imported"):
         _load(capture(inner), code_folder=tmp_path, family="nowhere.Net")
