@@ -86,27 +86,7 @@ def capture_dataset_path(
         NotFoundError: If there is nothing at ``path``.
         InvalidInputError: If a folder holds names or links that a version may not hold.
     """
-    try:
-        real = path.resolve(strict=True)
-        if real.is_dir():
-            listing = list_folder(real)
-            files = listing.files
-            stamps = stamp_files(files)
-            content = _read_folder(files, listing.ignored_count)
-        else:
-            files = {path.name: real}
-            stamps = stamp_files(files)
-            content = _read_file(real, label_columns)
-    except FileNotFoundError as error:
-        raise NotFoundError(
-            f"no dataset at {path}", code="dataset-not-found", hint=f"ls {path.parent}"
-        ) from error
-    except OSError as error:
-        raise InvalidInputError(
-            f"{path}: cannot be read: {error.strerror or error}",
-            code="unreadable-dataset",
-            hint=f"ls -l {path}",
-        ) from error
+    files, stamps, content = _read(path, label_columns)
     return CapturedDataset(
         name=name,
         role=role,
@@ -121,6 +101,31 @@ def capture_dataset_path(
         source=str(path),
         stamps=stamps,
     )
+
+
+def _read(
+    path: Path, label_columns: Sequence[str]
+) -> tuple[dict[str, Path], dict[str, tuple[int, int]], _Content]:
+    """Return files, their stamps from before they were read, and what they hold."""
+    try:
+        real = path.resolve(strict=True)
+        if real.is_dir():
+            listing = list_folder(real)
+            stamps = stamp_files(listing.files)
+            return listing.files, stamps, _read_folder(listing.files, listing.ignored_count)
+        files = {path.name: real}
+        stamps = stamp_files(files)
+        return files, stamps, _read_file(real, label_columns)
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"no dataset at {path}", code="dataset-not-found", hint=f"ls {path.parent}"
+        ) from error
+    except OSError as error:
+        raise InvalidInputError(
+            f"{path}: cannot be read: {error.strerror or error}",
+            code="unreadable-dataset",
+            hint=f"ls -l {path}",
+        ) from error
 
 
 def _read_file(path: Path, label_columns: Sequence[str]) -> _Content:
