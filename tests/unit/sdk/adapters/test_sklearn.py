@@ -70,6 +70,7 @@ def test_a_refit_is_the_same_and_answers_the_same_after_loading(
     assert np.array_equal(restored.predict(features), first.predict(features))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_another_c_is_another_model(digits: Digits, capture: Capture) -> None:
     """A changed model would be taken for unchanged."""
     one = capture(make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(*digits))
@@ -119,6 +120,7 @@ def test_parameters_are_counted_as_a_person_counts_them(digits: Digits, capture:
     assert capture(logistic).family == "sklearn.linear_model.LogisticRegression"
 
 
+@pytest.mark.slow
 def test_hyperparameters_are_split_into_passed_and_defaulted(
     digits: Digits, capture: Capture
 ) -> None:
@@ -133,6 +135,7 @@ def test_hyperparameters_are_split_into_passed_and_defaulted(
     assert captured.defaulted["logisticregression__verbose"] == 0
 
 
+@pytest.mark.slow
 def test_sizes_that_follow_from_the_data_are_free(digits: Digits, capture: Capture) -> None:
     """A forest trained on more rows would look like a redesign."""
     features, labels = digits
@@ -146,6 +149,7 @@ def test_sizes_that_follow_from_the_data_are_free(digits: Digits, capture: Captu
     assert vectors["svc.support_vectors_"] == (ANY_SIZE, 64)
 
 
+@pytest.mark.slow
 def test_signature_and_labels_come_from_the_model(digits: Digits, capture: Capture) -> None:
     """A caller could not be told what to send."""
     captured = capture(LogisticRegression(max_iter=2000).fit(*digits))
@@ -253,6 +257,7 @@ def test_an_estimator_without_predict_cannot_be_tested(digits: Digits) -> None:
         adapter_for(scaler).answer(scaler, digits[0], None)
 
 
+@pytest.mark.slow
 def test_reading_leaves_the_model_as_it_was(digits: Digits, capture: Capture) -> None:
     """Recording would change the model that is used afterwards."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(*digits)
