@@ -20,20 +20,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from stemma.domain.tree import EntryKind, Tree, TreeEntry, encode_tree
-from stemma.store import export, frames, trees
+from stemma.store import export, trees
 from stemma.store.backends.base import BlobBackend
 from stemma.store.hashing import hash_bytes
-from stemma.store.index import ChunkIndex, ChunkRow, rows_of
+from stemma.store.index import ChunkIndex
 from stemma.store.ingest import Batch, Progress, StoredFile, StoredTree
 from stemma.store.keys import (
-    Family,
     parse_key,
     recipe_key,
     record_key,
@@ -41,27 +39,9 @@ from stemma.store.keys import (
     tree_key,
 )
 from stemma.store.reading import Reader
+from stemma.store.reindex import RebuildReport, rebuild_index
 
 __all__ = ["ObjectStore", "Progress", "RebuildReport", "StoredFile", "StoredTree"]
-
-_REBUILD_BATCH: Final = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RebuildReport:
-    """What rebuilding the index found.
-
-    Attributes:
-        frame_count: Frames that were indexed.
-        chunk_count: Chunks in them.
-        file_count: Files whose aliases were written.
-        skipped: Keys of frames and recipes that could not be read.
-    """
-
-    frame_count: int
-    chunk_count: int
-    file_count: int
-    skipped: tuple[str, ...]
 
 
 @final
@@ -151,7 +131,7 @@ class ObjectStore:
     def _put_tree(self, tree: Tree, files: dict[str, StoredFile]) -> StoredTree:
         data = encode_tree(tree)
         digest = hash_bytes(data)
-        self._put_named(tree_key(digest), data)
+        _put_named(self.backend, tree_key(digest), data)
         return StoredTree(
             digest=digest,
             size_bytes=tree.size_bytes,
@@ -160,15 +140,6 @@ class ObjectStore:
             entries=tree.entries,
             files=files,
         )
-
-    def _put_named(self, key: str, data: bytes) -> None:
-        """Write a blob; when it exists, it must be sound before anybody relies on it."""
-        if not self.backend.put(key, data) and self.backend.get(key) != data:
-            raise IntegrityError(
-                f"{key} exists and its bytes are not what its name says",
-                code="object-damaged",
-                hint="stemma doctor",
-            )
 
     def stream(self, digest: Digest) -> Iterator[bytes]:
         """Yield a file's bytes, each chunk verified; the last one only if the whole is right.
@@ -249,7 +220,7 @@ class ObjectStore:
     def put_record(self, kind: str, data: bytes) -> Digest:
         """Store a record; its sha256 names it."""
         digest = hash_bytes(data, Algorithm.SHA256)
-        self._put_named(record_key(kind, digest), data)
+        _put_named(self.backend, record_key(kind, digest), data)
         return digest
 
     def read_record(self, kind: str, digest: Digest) -> bytes:
@@ -285,52 +256,14 @@ class ObjectStore:
 
         What cannot be read is skipped and reported; run it again after a crash.
         """
-        self.index.clear()
-        skipped: list[str] = []
-        frame_count = chunk_count = 0
-        rows: dict[bytes, list[ChunkRow]] = {}
-        for stat in self.backend.list(Family.FRAME.prefix):
-            key = parse_key(stat.key)
-            found = self._frame_rows(stat.key)
-            if key is None or found is None:
-                skipped.append(stat.key)
-                continue
-            rows[bytes.fromhex(key.hex)] = found
-            frame_count += 1
-            chunk_count += len(found)
-            if len(rows) == _REBUILD_BATCH:
-                self.index.add(rows)
-                rows = {}
-            if progress is not None:
-                progress(stat.size_bytes)
-        self.index.add(rows)
-        aliases, unreadable = self._sha256_aliases()
-        self.index.add_aliases(aliases)
-        return RebuildReport(
-            frame_count=frame_count,
-            chunk_count=chunk_count,
-            file_count=len(aliases),
-            skipped=(*skipped, *unreadable),
+        return rebuild_index(self.backend, self.index, self._reader, progress)
+
+
+def _put_named(backend: BlobBackend, key: str, data: bytes) -> None:
+    """Write a blob; when it exists, it must be sound before anybody relies on it."""
+    if not backend.put(key, data) and backend.get(key) != data:
+        raise IntegrityError(
+            f"{key} exists and its bytes are not what its name says",
+            code="object-damaged",
+            hint="stemma doctor",
         )
-
-    def _frame_rows(self, key: str) -> list[ChunkRow] | None:
-        try:
-            head = self.backend.get_range(key, 0, frames.HEADER_LIMIT_BYTES)
-            header = frames.decode_header(head, key)
-        except (IntegrityError, InvalidInputError):
-            return None
-        return rows_of(header.chunks)
-
-    def _sha256_aliases(self) -> tuple[dict[Digest, Digest], list[str]]:
-        aliases: dict[Digest, Digest] = {}
-        unreadable: list[str] = []
-        for stat in self.backend.list(Family.RECIPE.prefix):
-            key = parse_key(stat.key)
-            try:
-                if key is not None:
-                    aliases[self._reader.recipe(key.digest).sha256] = key.digest
-                    continue
-            except IntegrityError:
-                pass
-            unreadable.append(stat.key)
-        return aliases, unreadable
