@@ -39,7 +39,7 @@ def find_root() -> Path:
         NoProjectError: If there is no project here or above.
     """
     named = os.environ.get("STEMMA_PROJECT")
-    start = Path(named) if named else Path.cwd()
+    start = Path(named).resolve() if named else Path.cwd()
     for folder in (start,) if named else (start, *start.parents):
         if (folder / ".stemma").is_dir():
             return folder

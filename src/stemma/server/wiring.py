@@ -57,7 +57,7 @@ def find_project(start: Path | None = None) -> Path:
     """
     named = os.environ.get(_PROJECT_VARIABLE)
     if start is None and named:
-        root = Path(named)
+        root = Path(named).resolve()
         if (root / STATE_FOLDER).is_dir():
             return root
         raise NoProjectError(
@@ -77,16 +77,19 @@ def init_project(root: Path) -> bool:
     Returns:
         Whether anything was made.
     """
+    # A relative folder would make a database URL that SQLite takes for another path.
+    root = root.resolve()
     state = root / STATE_FOLDER
-    is_new = not (state / "stemma.db").exists()
+    had_state = (state / "objects").is_dir()
     for name in ("objects", "tmp", "journal", "cache"):
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / ".gitignore").write_text("*\n", encoding="utf-8")
     if not (root / PROJECT_FILE).exists() and not _has_tool_table(root):
         (root / PROJECT_FILE).write_text(_FIRST_SETTINGS, encoding="utf-8")
     settings = load_settings(root)
+    had_database = bool(settings.database) or (state / "stemma.db").exists()
     Database.open(database_url(root, settings), may_create=True).close()
-    return is_new
+    return not (had_state and had_database)
 
 
 def _has_tool_table(root: Path) -> bool:
