@@ -1,7 +1,7 @@
 """Train from scratch, fine-tune a released version, or train another architecture.
 
 From scratch: ``python train.py``.
-Fine-tune: ``python train.py --base digits-net@1.0.0 --lr 1e-2 --epochs 3``.
+Fine-tune: ``python train.py --base digits-net@1.0.0 --lr 3e-3 --epochs 10``.
 Another architecture: ``python train.py --wide``.
 """
 
@@ -18,7 +18,7 @@ import stemma
 parser = argparse.ArgumentParser()
 parser.add_argument("--base", default="", help="ref of the version to start from")
 parser.add_argument("--lr", type=float, default=1e-2)
-parser.add_argument("--epochs", type=int, default=8)
+parser.add_argument("--epochs", type=int, default=12)
 parser.add_argument("--wide", action="store_true", help="train the other architecture")
 arguments = parser.parse_args()
 
