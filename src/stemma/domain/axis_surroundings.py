@@ -238,5 +238,6 @@ def _is_same(one: object, other: object) -> bool:
 
 
 def _value(value: object, limit: int = _VALUE_LENGTH) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    is_word = isinstance(value, str) and value != ""
+    text = str(value) if is_word else json.dumps(value, ensure_ascii=False, default=str)
     return f"{text[: limit - 1]}…" if limit and len(text) > limit else text
