@@ -316,6 +316,14 @@ def test_what_is_released_named_or_young_stays_and_the_rest_expires(project: Pro
     assert len(project.runs.list()) == 3
 
 
+def test_a_model_goes_with_its_last_candidate(project: Project) -> None:
+    """Doctor would call a project damaged after every collection that empties a model."""
+    project.record(1)
+    project.clock.now += timedelta(days=20)
+    project.catalog.forget_expired(project.clock(), lambda _: timedelta(days=14))
+    assert project.catalog.list_models() == []
+
+
 @pytest.mark.parametrize(
     ("statement", "read"),
     [

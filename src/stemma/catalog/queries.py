@@ -174,7 +174,7 @@ def running_run_ids(connection: Connection) -> list[str]:
 
 
 def delete_candidates(connection: Connection, digests: Sequence[str]) -> None:
-    """Forget candidates: their manifests' rows, their runs and curves."""
+    """Forget candidates: their manifests' rows, their runs and curves, and a model left empty."""
     for start in range(0, len(digests), _BATCH_SIZE):
         batch = digests[start : start + _BATCH_SIZE]
         of_batch = select(runs.c.id).where(runs.c.manifest.in_(batch))
@@ -182,6 +182,9 @@ def delete_candidates(connection: Connection, digests: Sequence[str]) -> None:
         connection.execute(delete(runs).where(runs.c.manifest.in_(batch)))
         connection.execute(delete(manifest_metrics).where(manifest_metrics.c.manifest.in_(batch)))
         connection.execute(delete(manifests).where(manifests.c.digest.in_(batch)))
+    if digests:
+        # No record would say that a model exists of which nothing is left.
+        connection.execute(delete(models).where(models.c.name.not_in(select(manifests.c.model))))
 
 
 # releases -----------------------------------------------------------------------------------

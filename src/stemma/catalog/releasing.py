@@ -59,7 +59,7 @@ class ReleaseRequest:
         is_prerelease: Release as ``X.Y.Z-pre.N``, gates notwithstanding.
         is_dry_run: Decide and explain, change nothing.
         message: The releaser's message.
-        channel: Channel to move to the new release; empty: none.
+        channel: Channel to move to the release, also when it exists already; empty: none.
         released_by: User name; empty: the one from the settings.
     """
 

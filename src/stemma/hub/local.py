@@ -47,7 +47,7 @@ class LocalHub(LocalRuns, LocalVersions, LocalStorage, Hub):
 
     @override
     def writing(self) -> AbstractContextManager[None]:
-        return self._parts.lock.shared(timeout_seconds=self._parts.lock_timeout_seconds)
+        return self._parts.writing()
 
     @override
     def close(self) -> None:

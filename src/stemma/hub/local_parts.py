@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,3 +54,11 @@ class LocalParts:
             InvalidInputError: If its table has a wrong key, type or gate.
         """
         return parse_policy(self.models.get(model, {}), f"model.{model}")
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold the store shared from the first ``put`` until the row that names the result.
+
+        Raises:
+            LockedError: If garbage collection holds it for longer than the timeout.
+        """
+        return self.lock.shared(timeout_seconds=self.lock_timeout_seconds)

@@ -91,15 +91,20 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         if not request.released_by:
             request = replace(request, released_by=self._parts.user)
         run = self._run_to_release(request)
-        outcome = self._parts.releaser.release(request, run, policy)
-        if outcome.status is ReleaseStatus.RELEASED and request.channel:
-            self._parts.catalog.move_channel(
-                request.model,
-                request.channel,
-                outcome.version,
-                reason=request.message or f"release {outcome.version}",
-                moved_by=request.released_by,
-            )
+        if request.is_dry_run:
+            return self._parts.releaser.release(request, run, policy)
+        with self._parts.writing():
+            outcome = self._parts.releaser.release(request, run, policy)
+            # Unchanged too: a release that was killed before its channel moved is completed
+            # by asking for it again.
+            if outcome.status is not ReleaseStatus.REFUSED and request.channel:
+                self._parts.catalog.move_channel(
+                    request.model,
+                    request.channel,
+                    outcome.version,
+                    reason=request.message or f"release {outcome.version}",
+                    moved_by=request.released_by,
+                )
         return outcome
 
     def _run_to_release(self, request: ReleaseRequest) -> RunRecord:
@@ -233,9 +238,10 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
                     hint=f"stemma release {model}",
                 )
             version = found.release.version
-        return self._parts.catalog.move_channel(
-            model, channel, version, reason=reason, moved_by=moved_by or self._parts.user
-        )
+        with self._parts.writing():
+            return self._parts.catalog.move_channel(
+                model, channel, version, reason=reason, moved_by=moved_by or self._parts.user
+            )
 
     def _check_channel(self, model: str, channel: str) -> None:
         policy = self._parts.policy(model)
