@@ -7,6 +7,7 @@ Invariants:
       a write transaction has read stays true until it commits.
     * ``read()`` sees one consistent snapshot.
     * Every write transaction raises ``meta.generation``; see ``stemma.db.seal`` for why.
+    * A SQLite file in a folder that may not be written can be read all the same.
     * Only errors of ``stemma.domain.errors`` leave this module.
 
 It holds no queries, and it knows nothing of models or files in the store.
@@ -19,10 +20,14 @@ Example:
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, final
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
@@ -265,10 +270,28 @@ def _bad_url(url: str) -> InvalidInputError:
 def _make_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    path = Path(url.database or "")
+    if path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        engine = create_engine(url, creator=partial(_connect_read_only, path))
+    else:
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open a file whose folder takes no write-ahead log.
+
+    While nobody else has a log there, nobody writes, and SQLite may take the file as it is.
+    """
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?{how}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        check_same_thread=False,
+    )
 
 
 def _on_connect(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -45,6 +45,11 @@ _SQLITE_KINDS: Final = {
     sqlite3.SQLITE_ERROR: "corrupt",
     sqlite3.SQLITE_MISMATCH: "corrupt",
 }
+_SQLITE_EXTENDED_KINDS: Final = {
+    # There is no room for the index of the write-ahead log, which even reading needs.
+    sqlite3.SQLITE_IOERR_SHMSIZE: "full",
+    sqlite3.SQLITE_IOERR_SHMMAP: "full",
+}
 _POSTGRES_KINDS: Final = {
     "55P03": "locked",
     "40001": "raced",
@@ -75,7 +80,7 @@ _ERRORS: Final[dict[str, tuple[type[StemmaError], str, str, str]]] = {
         UnavailableError,
         "disk-full",
         "no space left",
-        "free some space (stemma gc), then run this again",
+        "df -h; free some space, then run this again",
     ),
     "read-only": (
         DeniedError,
@@ -114,7 +119,9 @@ def _kind(original: BaseException | None) -> str:
         if code is None:
             # The driver's own complaints: text that is not UTF-8, a string beyond all limits.
             return "corrupt"
-        return _SQLITE_KINDS.get(code & _PRIMARY_CODE, "unavailable")
+        return _SQLITE_EXTENDED_KINDS.get(code) or _SQLITE_KINDS.get(
+            code & _PRIMARY_CODE, "unavailable"
+        )
     if isinstance(original, SQLAlchemyError | UnicodeDecodeError):
         # Two rows where the schema allows one, a type that no column has, text that is none.
         return "corrupt"

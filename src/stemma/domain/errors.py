@@ -35,6 +35,9 @@ class StemmaError(Exception):
         self.message = message
         self.code = code or self.default_code
         self.hint = hint
+        if hint:
+            # A script that does not catch it shows the next step under the message, too.
+            self.add_note(f"hint: {hint}")
 
 
 class NotFoundError(StemmaError):

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -56,12 +57,22 @@ class StoreLock:
     @contextmanager
     def _held(self, mode: int, timeout_seconds: float) -> Iterator[None]:
         with translated_os_errors(f"lock {self._path}"):
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            handle = self._open(mode)
         try:
             self._wait(handle, mode, timeout_seconds)
             yield
         finally:
             os.close(handle)
+
+    def _open(self, mode: int) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            # Who may only read can still wait until nobody collects garbage.
+            is_forbidden = error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}
+            if mode != fcntl.LOCK_SH or not is_forbidden or not self._path.exists():
+                raise
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _wait(self, handle: int, mode: int, timeout_seconds: float) -> None:
         give_up_at = time.monotonic() + timeout_seconds

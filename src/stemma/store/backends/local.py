@@ -28,22 +28,30 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, final
 
-from stemma.domain.errors import DeniedError, NotFoundError, StemmaError, UnavailableError
+from stemma.domain.errors import (
+    ConflictError,
+    DeniedError,
+    NotFoundError,
+    StemmaError,
+    UnavailableError,
+)
 from stemma.store.backends.base import BlobStat, check_key
 
 _TEMPORARY: Final = "tmp"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_IN_THE_WAY: Final = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 _SYNC_THREADS: Final = 8
 
 
-def _translation(error: OSError, action: str, *, is_write: bool) -> StemmaError:
+def translate_os_error(error: OSError, action: str, *, is_write: bool = True) -> StemmaError:
+    """Return our error for what the operating system refused while doing ``action``."""
     reason = error.strerror or str(error)
     if error.errno in _FULL:
         return UnavailableError(
             f"no room to {action}: {reason}",
             code="disk-full",
-            hint="free some space (stemma gc --dry-run shows what may go) and run it again",
+            hint="df -h; free some space (stemma gc --dry-run shows what may go), run it again",
         )
     if error.errno in _FORBIDDEN and is_write:
         return DeniedError(
@@ -57,6 +65,12 @@ def _translation(error: OSError, action: str, *, is_write: bool) -> StemmaError:
             code="not-readable",
             hint="check the permissions of the file and its folders",
         )
+    if error.errno in _IN_THE_WAY and error.filename is not None:
+        return ConflictError(
+            f"cannot {action}: something else is in the way at {error.filename}",
+            code="in-the-way",
+            hint=f"ls -ld {error.filename}",
+        )
     return UnavailableError(f"cannot {action}: {reason}", code="io-error", hint="stemma doctor")
 
 
@@ -66,12 +80,13 @@ def translated_os_errors(action: str, *, is_write: bool = True) -> Iterator[None
 
     Raises:
         UnavailableError: With code ``disk-full`` or ``io-error``.
+        ConflictError: With code ``in-the-way``: a file where a folder must be, or the reverse.
         DeniedError: With code ``read-only``, or ``not-readable`` when ``is_write`` is false.
     """
     try:
         yield
     except OSError as error:
-        raise _translation(error, action, is_write=is_write) from error
+        raise translate_os_error(error, action, is_write=is_write) from error
 
 
 def fsync_folder(folder: Path) -> None:
