@@ -46,7 +46,8 @@ def measure(
         labels: (n,) right answers, or ``None``: then only the answers are kept.
 
     Raises:
-        InvalidInputError: If the number of answers is not the number of rows.
+        InvalidInputError: If the number of answers is not the number of rows, or a prediction
+            or label is NaN or infinite.
     """
     if len(answers.predictions) != len(row_digests):
         raise InvalidInputError(
@@ -55,6 +56,9 @@ def measure(
             hint="predict must give one answer per row",
         )
     predictions, truth = _same_kind(answers.predictions, labels)
+    _refuse_gaps(dataset, predictions, "predictions")
+    if truth is not None:
+        _refuse_gaps(dataset, truth, "labels")
     if predictions.ndim != 1:
         return _other(dataset, row_digests, answers)
     task = answers.task or _task_of(truth if truth is not None else predictions)
@@ -75,6 +79,19 @@ def measure(
         metric="r2" if task == "regression" else "accuracy",
         metrics=metrics,
     )
+
+
+def _refuse_gaps(dataset: str, values: NDArray[Any], what: str) -> None:
+    """Refuse values that equal nothing, not even themselves: they cannot be compared."""
+    if values.dtype.kind not in "fc":
+        return
+    count = int(np.count_nonzero(~np.isfinite(values)))
+    if count:
+        raise InvalidInputError(
+            f"{count} of {values.size} {what} on {dataset} are NaN or infinite",
+            code="not-finite",
+            hint=f"leave those rows out of the test set, or mend what makes the {what}",
+        )
 
 
 def _other(dataset: str, row_digests: NDArray[np.uint8], answers: Answers) -> CapturedPredictions:

@@ -65,7 +65,22 @@ def test_what_is_undefined_is_left_out() -> None:
     assert "r2" not in constant
     assert _measure([0, 1], None).metrics == ()
     assert _measure(np.zeros(0, dtype=int), np.zeros(0, dtype=int)).metrics == ()
-    assert "rmse" not in _values(_measure([np.nan, 1.0], [1.5, 2.5], task="regression"))
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels", "what"),
+    [
+        ([np.nan, 1.0], [1.5, 2.5], "1 of 2 predictions"),
+        ([np.nan, np.nan], [0, 1], "2 of 2 predictions"),
+        ([np.inf, 1.0], None, "1 of 2 predictions"),
+        ([1.0, 1.0], [np.nan, 1.0], "1 of 2 labels"),
+    ],
+)
+def test_nan_is_refused_with_what_is_and_how_many(predictions: Any, labels: Any, what: str) -> None:
+    """A diverged model would crash the measuring, or be compared by values that equal nothing."""
+    with pytest.raises(InvalidInputError, match=what) as refused:
+        _measure(predictions, labels)
+    assert refused.value.code == "not-finite"
 
 
 @pytest.mark.parametrize(
