@@ -36,6 +36,7 @@ from stemma.catalog.identity import normal_command
 from stemma.domain.component import Stage
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.manifest import Manifest, Metric, Provenance
+from stemma.domain.tree import check_paths
 from stemma.store.objects import ObjectStore
 
 
@@ -68,8 +69,10 @@ class Recorder:
         """Keep a dataset.
 
         Raises:
-            InvalidInputError: If another dataset of that name was recorded.
+            InvalidInputError: If another dataset of that name was recorded, or the name could
+                not be a folder beside the others' when the version is checked out.
         """
+        check_paths({*self._parts.datasets, dataset.name})
         known = self._parts.datasets.get(dataset.name)
         if known is not None and (known.role, known.canonical_digest) != (
             dataset.role,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from stemma.catalog.snapshot import digest_file
 from stemma.domain.errors import ConflictError
-from stemma.domain.tree import EntryKind, TreeEntry
+from stemma.domain.tree import EntryKind, TreeEntry, check_paths
 
 if TYPE_CHECKING:
     from stemma.domain.digest import Digest
@@ -42,7 +42,11 @@ PARTS = ("code", "data", "params", "artifact", "pipeline")
 
 
 def plan(hub: Hub, manifest: Manifest, parts: tuple[str, ...]) -> list[RestoredFile]:
-    """Return every file of the asked parts, ``params.json`` left out."""
+    """Return every file of the asked parts, ``params.json`` left out.
+
+    Raises:
+        InvalidInputError: If a name would lead out of the folder, or stand for two files.
+    """
     files: list[RestoredFile] = []
     if "code" in parts:
         files += _tree(hub, "code", "code", manifest.architecture.content)
@@ -55,6 +59,8 @@ def plan(hub: Hub, manifest: Manifest, parts: tuple[str, ...]) -> list[RestoredF
             files += _tree(hub, "data", f"data/{dataset.name}", dataset.content)
     if "artifact" in parts:
         files += _tree(hub, "artifact", "artifact", manifest.artifact.content)
+    # Names of datasets come from whoever recorded them: none may lead out of the folder.
+    check_paths([file.path for file in files])
     return files
 
 
