@@ -20,6 +20,9 @@ from typing import Any
 from stemma.domain.errors import NotFoundError
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDINGS = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTED_CODES = frozenset({code for n in _ENDINGS for code in (-n, 128 + n)})
+"""How a child ends that was asked to, by us or by somebody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,11 @@ class ChildEnd:
         if self.code < 0:
             return f"killed by {signal.Signals(-self.code).name}"
         return f"exit code {self.code}"
+
+    @property
+    def sentence(self) -> str:
+        """Say how it ended, after the command's name."""
+        return f"{'ended with' if self.words.startswith('exit') else 'was'} {self.words}"
 
 
 def run_child(
@@ -77,7 +85,7 @@ def run_child(
         ) from error
     with _signals_passed_on(process) as seen:
         code = process.wait()
-    was_interrupted = bool(seen) or code in {-signal.SIGINT, 128 + signal.SIGINT}
+    was_interrupted = bool(seen) or code in _INTERRUPTED_CODES
     return ChildEnd(code=code, was_interrupted=was_interrupted)
 
 

@@ -41,6 +41,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         # The reader has seen enough (`stemma log | head`); nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.DONE
+    except OSError as error:
+        code = _os_error(console, error)
     except Exception as error:  # noqa: BLE001 - the process's edge
         code = _unexpected(console, error)
     return int(code)
@@ -68,6 +70,14 @@ def _stemma_error(console: Console, error: StemmaError) -> int:
     _report(console, code, error.code, error.message, error.hint, is_retryable=error.is_retryable)
     _trace(error)
     return code
+
+
+def _os_error(console: Console, error: OSError) -> int:
+    """Report a file or folder that cannot be used: no fault of ours, nor of the command line."""
+    from stemma.store.backends.local import translate_os_error  # noqa: PLC0415 - rarely needed
+
+    place = f"use {error.filename}" if error.filename is not None else "go on"
+    return _stemma_error(console, translate_os_error(error, place))
 
 
 def _unexpected(console: Console, error: Exception) -> int:

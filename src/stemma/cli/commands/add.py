@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stemma.hub.base import Hub
 
 
+_STATE = frozenset({".stemma", ".git"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Added:
     """What tracking one path did."""
@@ -89,7 +92,7 @@ def _inside(hub: Hub, path: Path) -> Path:
     """Return the absolute path, links in its folder resolved.
 
     Raises:
-        InvalidInputError: If it lies outside of the project.
+        InvalidInputError: If it lies outside of the project, or belongs to git or Stemma.
     """
     from stemma.domain.errors import InvalidInputError
 
@@ -100,6 +103,13 @@ def _inside(hub: Hub, path: Path) -> Path:
             f"{path} is not inside the project {root}",
             code="outside-project",
             hint=f"copy it to {root}",
+        )
+    kept_out = next((word for word in (absolute.relative_to(root)).parts if word in _STATE), "")
+    if kept_out or absolute.suffix in _STATE:
+        raise InvalidInputError(
+            f"{path} belongs to {kept_out.lstrip('.') or 'stemma'} itself and is not tracked",
+            code="own-file",
+            hint=f"ls {root}",
         )
     if absolute.is_symlink():
         raise InvalidInputError(
