@@ -151,7 +151,7 @@ def assemble(
     )
     tensors = _json_blob(staging, dict(model.tensors)) if model.tensors else None
     tables = [_dataset_tables(dataset, staging) for dataset in datasets]
-    code_files = staging.add_files(parts.code.files)
+    code_files = staging.add_files(parts.code.texts)
     pipeline_files = staging.add_files(_pipeline_files(parts, model))
     artifact_files = staging.add_files(model.files, model.stamps)
     data_files = [staging.add_files(dataset.files, dataset.stamps) for dataset in datasets]
@@ -243,8 +243,9 @@ def _defining_modules(parts: Parts, model: CapturedModel) -> frozenset[Path]:
 
 def _module_sources(parts: Parts, model: CapturedModel) -> dict[str, str]:
     defining = _defining_modules(parts, model)
+    texts = parts.code.texts
     return {
-        path: file.read_text(encoding="utf-8", errors="surrogateescape")
+        path: texts[path].read_text(encoding="utf-8", errors="surrogateescape")
         for path, file in parts.code.files.items()
         if file.resolve() in defining
     }
@@ -253,8 +254,11 @@ def _module_sources(parts: Parts, model: CapturedModel) -> dict[str, str]:
 def _pipeline_files(parts: Parts, model: CapturedModel) -> dict[str, Path]:
     """The entry script, local modules that do not define the model, and configuration."""
     defining = _defining_modules(parts, model)
+    texts = parts.code.texts
     files = {
-        path: file for path, file in parts.code.files.items() if file.resolve() not in defining
+        path: texts[path]
+        for path, file in parts.code.files.items()
+        if file.resolve() not in defining
     }
     for file in parts.configuration:
         files[_configuration_name(parts, file)] = file.resolve()

@@ -2,6 +2,8 @@
 
 Invariants:
     * The run is opened before the command starts, so a crash leaves a failed run.
+    * The sources are copied before the command starts: what is edited meanwhile is recorded
+      as it ran.
     * What cannot be read from files is left out and said, never guessed.
 """
 
@@ -21,16 +23,17 @@ from typing import TYPE_CHECKING, Final
 
 from stemma.catalog.capture.artifact import capture_model_path
 from stemma.catalog.capture.base import CapturedCode
-from stemma.catalog.capture.code import capture_code
+from stemma.catalog.capture.code import RunningCode
 from stemma.catalog.capture.data import capture_dataset_path
 from stemma.catalog.capture.environment import capture_environment
 from stemma.catalog.capture.hyperparameters import read_params
+from stemma.catalog.capture.work_folder import WorkFolder
 from stemma.catalog.recording import Recorder
 from stemma.domain.component import DatasetRole
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.manifest import Provenance
 from stemma.domain.names import check_model_name
-from stemma.domain.run import RunId, RunRecord, RunStart
+from stemma.domain.run import RunId, RunStart
 from stemma.server.settings import load_settings
 from stemma.tracking.process import current_process
 
@@ -138,51 +141,75 @@ def start_run(hub: Hub, files: RunFiles) -> RunId:
     )
 
 
-def finish_run(
-    hub: Hub, run: RunId, files: RunFiles, started_at: datetime
-) -> tuple[RunRecord, list[str]]:
-    """Record what the files say and close the run; returns what the user should know, too.
+class FileRun:
+    """An open run that will be recorded from files.
 
-    Raises:
-        NotFoundError: If a named file is missing.
+    Attributes:
+        id: Id of the run.
+        files: What it is recorded from.
     """
-    root = hub.project_root
-    recorder = Recorder(hub.objects, root, files.model)
-    if files.artifact is not None:
-        recorder.set_model(capture_model_path(files.artifact))
-    for data in files.datasets:
-        recorder.add_dataset(capture_dataset_path(data.name, data.path, data.role))
-    code = capture_code(find_script(files.command), root)
-    recorder.set_code(code)
-    recorder.set_pipeline(files.command, configuration=[files.params] if files.params else [])
-    params = read_params(files.params) if files.params else {}
-    recorder.set_hyperparameters({**params, **files.settings})
-    policy = hub.policy(files.model)
-    recorder.set_licence(policy.licence, personal_data=policy.personal_data)
-    recorder.set_environment(
-        capture_environment(
-            _imported_distributions(code),
-            root / ".stemma" / "cache",
-            project_root=root,
-            allow_network=load_settings(root).may_use_network,
+
+    def __init__(self, hub: Hub, files: RunFiles) -> None:
+        """Open the run and copy the sources of the command."""
+        self.files = files
+        self._hub = hub
+        self._started_at = datetime.now(UTC)
+        self.id = start_run(hub, files)
+        root = hub.project_root
+        self._work = WorkFolder(root / ".stemma" / "tmp", self.id)
+        self._code = RunningCode(find_script(files.command), root, self._work.path)
+
+    def finish(self) -> list[str]:
+        """Record what the files say and close the run; returns what the user should know.
+
+        Raises:
+            NotFoundError: If a named file is missing.
+        """
+        recorder = self._collect()
+        provenance = Provenance(
+            run=self.id,
+            started_at=self._started_at,
+            ended_at=datetime.now(UTC),
+            created_by=self._hub.user,
+            host=socket.gethostname(),
+            reason=self.files.reason,
         )
-    )
-    with hub.writing():
-        manifest = recorder.build(
-            Provenance(
-                run=run,
-                started_at=started_at,
-                ended_at=datetime.now(UTC),
-                created_by=hub.user,
-                host=socket.gethostname(),
-                reason=files.reason,
+        with self._hub.writing():
+            self._hub.finish_run(self.id, recorder.build(provenance))
+        notes = list(recorder.warnings)
+        if not _is_our_interpreter(self.files.command):
+            notes.append(
+                "another interpreter than stemma's ran: packages are read from stemma's own"
+            )
+        return notes
+
+    def close(self) -> None:
+        """Remove the copies."""
+        self._work.close()
+
+    def _collect(self) -> Recorder:
+        hub, files, root = self._hub, self.files, self._hub.project_root
+        recorder = Recorder(hub.objects, root, files.model)
+        if files.artifact is not None:
+            recorder.set_model(capture_model_path(files.artifact))
+        for data in files.datasets:
+            recorder.add_dataset(capture_dataset_path(data.name, data.path, data.role))
+        code = self._code.finish()
+        recorder.set_code(code)
+        recorder.set_pipeline(files.command, configuration=[files.params] if files.params else [])
+        params = read_params(files.params) if files.params else {}
+        recorder.set_hyperparameters({**params, **files.settings})
+        policy = hub.policy(files.model)
+        recorder.set_licence(policy.licence, personal_data=policy.personal_data)
+        recorder.set_environment(
+            capture_environment(
+                _imported_distributions(code),
+                root / ".stemma" / "cache",
+                project_root=root,
+                allow_network=load_settings(root).may_use_network,
             )
         )
-        record = hub.finish_run(run, manifest)
-    notes = recorder.warnings
-    if not _is_our_interpreter(files.command):
-        notes.append("another interpreter than stemma's ran: packages are read from stemma's own")
-    return record, notes
+        return recorder
 
 
 def find_script(command: Sequence[str]) -> Path | None:
@@ -204,7 +231,7 @@ def _is_our_interpreter(command: Sequence[str]) -> bool:
 def _imported_distributions(code: CapturedCode) -> list[str]:
     """Return the distributions that the captured source imports by name."""
     modules: set[str] = set()
-    for path in code.files.values():
+    for path in code.texts.values():
         if path.suffix == ".py":
             modules |= _imports(path)
     providers = importlib.metadata.packages_distributions()

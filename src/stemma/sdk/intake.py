@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class ModelOffer:
         optimizer: torch optimizer.
         is_pickle_allowed: ``unsafe_pickle=True``.
         test_name: Name of the golden set.
+        sources: Where the text that runs is kept, by resolved source file.
     """
 
     model: object
@@ -46,6 +47,7 @@ class ModelOffer:
     optimizer: object
     is_pickle_allowed: bool
     test_name: str
+    sources: Mapping[Path, Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,7 @@ def take_model(offer: ModelOffer, folder: Path, *, default_test_name: str) -> Ta
         interface=offer.interface,
         optimizer=offer.optimizer,
         is_pickle_allowed=offer.is_pickle_allowed,
+        sources=offer.sources,
     )
     adapter = find_adapter(offer.model)
     captured = _capture(adapter, request)

@@ -80,15 +80,6 @@ def make_start(model: str, facts: ProcessFacts, *, user: str, reason: str) -> Ru
     )
 
 
-def imported_files(root: Path) -> list[Path]:
-    """Return the source files under ``root`` of every module imported so far."""
-    folders = (f"{root.resolve()}{os.sep}", f"{root.absolute()}{os.sep}")
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    return sorted(
-        Path(file) for file in files if isinstance(file, str) and file.startswith(folders)
-    )
-
-
 def _command(environment: Mapping[str, str]) -> tuple[str, ...]:
     text = environment.get("STEMMA_COMMAND", "")
     if not text:

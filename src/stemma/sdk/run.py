@@ -220,12 +220,7 @@ class Run:
         session = self._active
         if session is None:
             return
-        if self.has_model:
-            raise ConflictError(
-                f"run {session.id} has a model already",
-                code="second-model",
-                hint="record a second model in a run of its own",
-            )
+        self._refuse_second_model()
         offer = ModelOffer(
             model=model,
             test=test,
@@ -234,6 +229,7 @@ class Run:
             optimizer=optimizer,
             is_pickle_allowed=unsafe_pickle,
             test_name=test_name,
+            sources=session.code.copies,
         )
         taken = take_model(
             offer, session.make_folder("model"), default_test_name=f"{self.name}-test"
@@ -243,6 +239,14 @@ class Run:
             session.recorder.add_dataset(taken.golden)
             session.recorder.set_predictions(taken.predictions)
         self.has_model = True
+
+    def _refuse_second_model(self) -> None:
+        if self.has_model:
+            raise ConflictError(
+                f"run {self.id} has a model already",
+                code="second-model",
+                hint="record a second model in a run of its own",
+            )
 
     def log(self, *, step: int | None = None, **metrics: float) -> None:
         """Append one point to each named learning curve; never stops a training.

@@ -5,13 +5,14 @@ Invariants:
     * A process that was forked from the one that started the run never ends it.
     * Whatever goes wrong while a failure is recorded becomes a warning: the user's own
       exception is what reaches the user.
-    * The work folder is gone when the run has ended.
+    * The sources are copied when the run starts: what is edited while it trains is recorded
+      as it ran.
+    * The work folder is gone when the run has ended, or when the next one starts.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import threading
 import traceback
@@ -23,14 +24,16 @@ from pathlib import Path
 from typing import Final
 
 from stemma.catalog.capture.base import CapturedCode
-from stemma.catalog.capture.code import capture_code
+from stemma.catalog.capture.code import RunningCode
 from stemma.catalog.capture.environment import capture_environment
+from stemma.catalog.capture.work_folder import WorkFolder
 from stemma.catalog.recording import Recorder
 from stemma.domain.errors import StemmaError
 from stemma.domain.manifest import Manifest, Provenance
 from stemma.domain.run import MetricPoint
-from stemma.sdk.notices import warn
-from stemma.sdk.process import imported_files, make_start, read_process
+from stemma.sdk.notices import Terminated, warn
+from stemma.sdk.process import make_start, read_process
+from stemma.sdk.sources import LoadedSources
 from stemma.server.settings import load_settings
 from stemma.server.wiring import STATE_FOLDER, open_hub
 
@@ -48,6 +51,7 @@ class Session:
         model: Name of the model.
         recorder: The parts so far.
         folder: Work folder, gone at the end.
+        code: The sources as they ran.
     """
 
     def __init__(self, model: str, *, reason: str = "") -> None:
@@ -68,10 +72,20 @@ class Session:
             self._start = make_start(model, self._facts, user=self._hub.user, reason=reason)
             self.id = self._hub.start_run(self._start)
             self._started_at = datetime.now(UTC)
-            temporary = self._hub.project_root / STATE_FOLDER / "tmp"
-            temporary.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix=f"{self.id}-", dir=temporary))
-            self.recorder = Recorder(self._hub.objects, self._hub.project_root, model)
+            root = self._hub.project_root
+            self._work = WorkFolder(root / STATE_FOLDER / "tmp", self.id)
+            stack.callback(self._work.close)
+            self.folder = self._work.path
+            self.recorder = Recorder(self._hub.objects, root, model)
+            script = self._facts.entry_point
+            self._sources = LoadedSources([root, *([script.parent] if script else [])])
+            self.code = RunningCode(
+                script,
+                root,
+                self.make_folder("code"),
+                self._sources.files(),
+                read=self._sources.read,
+            )
             stack.pop_all()
 
     @property
@@ -122,7 +136,7 @@ class Session:
 
     def _finish(self) -> Manifest:
         root = self._hub.project_root
-        self.recorder.set_code(self._capture_code(root))
+        self.recorder.set_code(self._finish_code())
         self.recorder.set_environment(
             capture_environment(
                 None,
@@ -146,8 +160,8 @@ class Session:
             self._hub.finish_run(self.id, manifest)
         return manifest
 
-    def _capture_code(self, root: Path) -> CapturedCode:
-        code = capture_code(self._facts.entry_point, root, imported_files(root))
+    def _finish_code(self) -> CapturedCode:
+        code = self.code.finish(self._sources.files())
         # Read again: the cells run since the start are the training.
         cells = read_process().cells
         if self._facts.entry_point is not None or not cells:
@@ -158,12 +172,21 @@ class Session:
 
     def _record_failure(self, error: BaseException, *, is_interrupted: bool) -> None:
         text = "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]
-        failure = traceback.format_exception_only(error)[-1].strip()
+        failure = _failure_of(error)
         try:
             self._hub.fail_run(self.id, failure, traceback=text, is_interrupted=is_interrupted)
         except StemmaError as second:
             warn(f"run {self.id} failed, and that could not be recorded: {second}")
 
     def _close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._work.close()
         self._hub.close()
+
+
+def _failure_of(error: BaseException) -> str:
+    """Say what went wrong as the last line of a traceback does, without notes."""
+    if isinstance(error, Terminated):
+        return "terminated (SIGTERM)"
+    summary = traceback.TracebackException.from_exception(error)
+    summary.__notes__ = []
+    return list(summary.format_exception_only())[-1].strip().removeprefix("stemma.domain.errors.")

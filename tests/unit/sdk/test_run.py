@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from blake3 import blake3
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
 import stemma
+from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NoProjectError
 from stemma.domain.run import RunRecord, RunState
 from stemma.sdk.notices import StemmaWarning
@@ -307,3 +309,39 @@ def test_a_script_is_the_pipeline_of_its_run(script: Path) -> None:
     assert manifest.pipeline.script == "train.py"
     assert manifest.pipeline.command[-2:] == ("train.py", "--fast")
     assert manifest.architecture.entry_point == "train.py"
+
+
+_EDITED = """
+import pathlib
+import numpy as np, stemma
+from sklearn.linear_model import Ridge
+class Own(Ridge):
+    note = "ran"
+with stemma.run("line") as run:
+    me = pathlib.Path(__file__)
+    me.write_text("# edited\\n\\n\\n\\n\\n" + me.read_text().replace('"ran"', '"edited"'))
+    run.model(Own().fit(np.array([[0.], [1.]]), [0., 1.]))
+@stemma.run("line")
+def train():
+    return Own().fit(np.array([[0.], [1.]]), [0., 1.])
+train()
+"""
+
+
+def test_a_script_edited_while_it_trains_is_recorded_as_it_ran(script: Path) -> None:
+    """A version would hold a script that never made it, and another architecture."""
+    script.write_text(_EDITED, encoding="utf-8")
+    answer = subprocess.run(
+        [sys.executable, script.name],
+        cwd=script.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert answer.stderr.count("train.py changed during the run: recorded as at its start") == 2
+    with closing(open_hub()) as hub:
+        first, second = (hub.resolve(f"line@{run.id}").manifest for run in hub.list_runs())
+        tree = hub.objects.read_tree(first.architecture.content)
+        [entry] = tree.entries
+        assert entry.digest == Digest.blake3(blake3(_EDITED.encode()).hexdigest())
+    assert first.architecture.identity == second.architecture.identity

@@ -157,12 +157,20 @@ class CapturedCode:
         entry_point: Path of the entry script in ``files``; empty when unknown.
         git: Where the code stood in git; ``None`` when it is not in git.
         notes: What was left out and why, one line each, for people.
+        copies: Text that ran, by path in ``files``, where it was kept apart from a file that may
+            be edited meanwhile; the file itself counts for others.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
     entry_point: str = ""
     git: GitFacts | None = None
     notes: tuple[str, ...] = ()
+    copies: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> dict[str, Path]:
+        """Where to read each file's text as it ran."""
+        return {**self.files, **self.copies}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

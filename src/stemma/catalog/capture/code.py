@@ -5,6 +5,7 @@ Invariants:
       resolved: no link leads out.  Installed packages and virtual environments never are.
     * Nothing is imported or executed: the import graph is read from the syntax trees.
     * Files are captured whole, in git or not, so a version never depends on a remote.
+    * A file that is edited while it runs is recorded as it ran, and that is said.
 
 This module does not decide which file defines the model; see ``stemma.catalog.assembly``.
 
@@ -18,8 +19,8 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ from stemma.catalog.capture.base import CapturedCode
 from stemma.catalog.capture.git import read_git
 from stemma.catalog.capture.source import is_equal_but_for_hyperparameters
 
-__all__ = ["capture_code", "is_equal_but_for_hyperparameters"]
+__all__ = ["RunningCode", "capture_code", "is_equal_but_for_hyperparameters"]
 
 FILE_LIMIT: Final = 5_000
 """More local source files than this are not followed (said in the notes)."""
@@ -50,25 +51,86 @@ def capture_code(
         project_root: Root of the project; nothing outside of it and the script's folder is taken.
         imported_files: Files of ``sys.modules`` at the end of the run, for dynamic imports.
     """
-    project = project_root.resolve()
-    entry = entry_point.resolve() if entry_point is not None else None
-    base = project
-    if entry is not None and not entry.is_relative_to(project):
-        base = entry.parent
-    walk = _Walk(base=base, roots=_import_roots(base, entry))
-    if entry is not None:
-        walk.add(entry, is_entry=True)
-    for file in imported_files or ():
-        if file.suffix in _SUFFIXES:
-            walk.add(file)
-    walk.follow()
-    git, git_notes = read_git(base) if base.is_dir() else (None, ())
-    return CapturedCode(
-        files=dict(sorted(walk.files.items())),
-        entry_point=walk.key(entry) if entry is not None and entry in walk.seen else "",
-        git=git,
-        notes=(*walk.notes, *git_notes),
-    )
+    walk = _Walk.start(entry_point, project_root)
+    return walk.captured(imported_files or ())
+
+
+class RunningCode:
+    """The sources of a run, copied when it begins and completed when it ends.
+
+    Attributes:
+        copies: Where the text that runs is kept, by the resolved file it was read from.
+    """
+
+    def __init__(
+        self,
+        entry_point: Path | None,
+        project_root: Path,
+        folder: Path,
+        imported_files: Sequence[Path] = (),
+        *,
+        read: Callable[[Path], bytes] = Path.read_bytes,
+    ) -> None:
+        """Copy what is reached now.
+
+        Args:
+            entry_point: As for ``capture_code``.
+            project_root: As for ``capture_code``.
+            folder: New folder for the copies; they must stay until the run is recorded.
+            imported_files: Files of the modules imported so far; none when another process runs.
+            read: Gives the text of a file as the interpreter read it.
+        """
+        self._walk = _Walk.start(entry_point, project_root)
+        self._folder = folder
+        self._read = read
+        self._code = self._walk.captured(imported_files)
+        loaded = {file.resolve() for file in imported_files}
+        self._loaded = loaded | ({entry_point.resolve()} if entry_point is not None else set())
+        self.copies: dict[Path, Path] = {}
+        for name, file in self._code.files.items():
+            self._keep(name, file)
+
+    def finish(self, imported_files: Sequence[Path] = ()) -> CapturedCode:
+        """Add the modules that were imported since, and return the text of all that ran."""
+        late = {file.resolve() for file in imported_files} - self._loaded
+        edited = [name for name, file in self._code.files.items() if self._is_edited(file)]
+        # It was imported after it was first seen, so what ran is more likely the newer text.
+        newer = [name for name in edited if self._code.files[name] in late]
+        older = [name for name in edited if name not in newer]
+        for name in newer:
+            self._keep(name, self._code.files[name])
+        known = len(self._walk.notes)
+        files = self._walk.reach(imported_files)
+        for name in files.keys() - self._code.files.keys():
+            self._keep(name, files[name])
+        changes = [
+            f"{', '.join(names)} changed during the run: recorded as {when}"
+            for names, when in ((older, "at its start"), (newer, "at its end: imported late"))
+            if names
+        ]
+        return replace(
+            self._code,
+            files=files,
+            copies={name: self.copies[file] for name, file in files.items() if file in self.copies},
+            notes=(*self._code.notes, *self._walk.notes[known:], *changes),
+        )
+
+    def _keep(self, name: str, file: Path) -> None:
+        target = self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.write_bytes(self._read(file))
+            target.chmod(file.stat().st_mode & 0o777 | 0o600)
+        except FileNotFoundError:
+            return  # Gone in this moment; assembling says so with the file's name.
+        self.copies[file] = target
+
+    def _is_edited(self, file: Path) -> bool:
+        """A file that is gone was edited too."""
+        try:
+            return file in self.copies and file.read_bytes() != self.copies[file].read_bytes()
+        except OSError:
+            return True
 
 
 def _import_roots(base: Path, entry: Path | None) -> tuple[Path, ...]:
@@ -87,6 +149,39 @@ class _Walk:
     seen: set[Path] = field(default_factory=set)
     pending: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    entry: Path | None = None
+
+    @classmethod
+    def start(cls, entry_point: Path | None, project_root: Path) -> _Walk:
+        """Begin at the entry script; outside of the project its own folder is the base."""
+        base = project_root.resolve()
+        entry = entry_point.resolve() if entry_point is not None else None
+        if entry is not None and not entry.is_relative_to(base):
+            base = entry.parent
+        walk = cls(base=base, roots=_import_roots(base, entry), entry=entry)
+        if entry is not None:
+            walk.add(entry, is_entry=True)
+        return walk
+
+    def reach(self, imported_files: Sequence[Path]) -> dict[str, Path]:
+        """Add imported files and all they import; the files found so far, sorted."""
+        for file in imported_files:
+            if file.suffix in _SUFFIXES:
+                self.add(file)
+        self.follow()
+        return dict(sorted(self.files.items()))
+
+    def captured(self, imported_files: Sequence[Path]) -> CapturedCode:
+        """Return what is reached now, and where it stands in git."""
+        files = self.reach(imported_files)
+        git, git_notes = read_git(self.base) if self.base.is_dir() else (None, ())
+        has_entry = self.entry is not None and self.entry in self.seen
+        return CapturedCode(
+            files=files,
+            entry_point=self.key(self.entry) if self.entry is not None and has_entry else "",
+            git=git,
+            notes=(*self.notes, *git_notes),
+        )
 
     def key(self, file: Path) -> str:
         return file.relative_to(self.base).as_posix()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -18,7 +17,7 @@ from stemma.cli.project import opened_hub
 
 if TYPE_CHECKING:
     from stemma.cli.child import ChildEnd
-    from stemma.cli.recording import RunFiles
+    from stemma.cli.recording import FileRun, RunFiles
     from stemma.domain.run import RunRecord
     from stemma.hub.base import Hub
 
@@ -151,11 +150,10 @@ def _run_once(console: Console, hub: Hub, files: RunFiles) -> tuple[ExitCode, li
     from dataclasses import replace
 
     from stemma.cli.child import run_child
-    from stemma.cli.recording import start_run
+    from stemma.cli.recording import FileRun
 
     files = replace(files, invocation=uuid.uuid4().hex)
-    started_at = datetime.now(UTC)
-    own_run = start_run(hub, files) if files.artifact is not None else None
+    own_run = FileRun(hub, files) if files.artifact is not None else None
     end: ChildEnd | None = None
     try:
         end = run_child(
@@ -166,12 +164,13 @@ def _run_once(console: Console, hub: Hub, files: RunFiles) -> tuple[ExitCode, li
     finally:
         if own_run is not None and (end is None or end.has_failed):
             hub.fail_run(
-                own_run,
+                own_run.id,
                 end.words if end is not None else "the command could not be started",
                 is_interrupted=end is not None and end.was_interrupted,
             )
+            own_run.close()
     if own_run is not None and not end.has_failed:
-        _record(console, hub, own_run, files, started_at)
+        _record(console, hub, own_run)
     return _account(console, hub, files, end)
 
 
@@ -185,17 +184,17 @@ def _variables(hub: Hub, files: RunFiles) -> dict[str, str]:
     }
 
 
-def _record(console: Console, hub: Hub, run: str, files: RunFiles, started_at: datetime) -> None:
+def _record(console: Console, hub: Hub, run: FileRun) -> None:
     """Record from files; when that fails, the run has failed."""
-    from stemma.cli.recording import finish_run
     from stemma.domain.errors import StemmaError
-    from stemma.domain.run import RunId
 
     try:
-        _, notes = finish_run(hub, RunId(run), files, started_at)
+        notes = run.finish()
     except StemmaError as error:
-        hub.fail_run(RunId(run), f"not recorded: {error.message}")
+        hub.fail_run(run.id, f"not recorded: {error.message}")
         raise
+    finally:
+        run.close()
     for note in notes:
         console.warn(note)
 

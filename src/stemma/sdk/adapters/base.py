@@ -10,12 +10,13 @@ This module does not choose an adapter; see ``stemma.sdk.adapters.registry``.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -45,6 +46,7 @@ class CaptureRequest:
         interface: Methods the user declares as the contract; empty: every method there is.
         optimizer: torch optimizer, for its hyperparameters.
         is_pickle_allowed: ``unsafe_pickle=True``: write a pickle instead of a safe format.
+        sources: Where the text that runs is kept, by resolved source file.
     """
 
     model: object
@@ -53,6 +55,7 @@ class CaptureRequest:
     interface: tuple[str, ...] = ()
     optimizer: object = None
     is_pickle_allowed: bool = False
+    sources: Mapping[Path, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,11 +187,17 @@ def is_own_file(path: Path) -> bool:
     return not any(file.is_relative_to(folder) for folder in _FOREIGN_FOLDERS)
 
 
-def defining_source(objects: Iterable[object]) -> tuple[dict[str, str], tuple[Path, ...]]:
+def defining_source(
+    objects: Iterable[object], kept: Mapping[Path, Path]
+) -> tuple[dict[str, str], tuple[Path, ...]]:
     """Return the source of the user's own classes and functions, and the files they stand in.
 
     Works for objects of the running script too. What has no source (made in an interactive
     session) is left out.
+
+    Args:
+        objects: Classes and functions.
+        kept: Where the text that runs is kept, by file; ``inspect`` would read an edited one.
     """
     sources: dict[str, str] = {}
     modules: set[Path] = set()
@@ -196,7 +205,7 @@ def defining_source(objects: Iterable[object]) -> tuple[dict[str, str], tuple[Pa
         for part in _own_classes(item) if isinstance(item, type) else [item]:
             try:
                 file = inspect.getsourcefile(part)  # type: ignore[arg-type]
-                text = inspect.getsource(part)  # type: ignore[arg-type]
+                text = _source_of(part, file, kept)
             except (OSError, TypeError):
                 continue
             if file is None or not is_own_file(Path(file)):
@@ -206,6 +215,29 @@ def defining_source(objects: Iterable[object]) -> tuple[dict[str, str], tuple[Pa
             if getattr(part, "__module__", "") != "__main__":
                 modules.add(Path(file).resolve())
     return dict(sorted(sources.items())), tuple(sorted(modules))
+
+
+def _source_of(part: Any, file: str | None, kept: Mapping[Path, Path]) -> str:
+    path = Path(file).resolve() if file is not None else None
+    copy = kept.get(path) if path is not None else None
+    if path is None or copy is None or path.read_bytes() == copy.read_bytes():
+        return inspect.getsource(part)
+    return _definition(copy.read_text(encoding="utf-8"), part.__qualname__)
+
+
+def _definition(text: str, name: str) -> str:
+    """Return the lines of a class or function in a text; empty when it is not there."""
+    node: ast.AST = ast.parse(text)
+    for part in name.split("."):
+        if part != "<locals>":
+            found = [item for item in ast.walk(node) if getattr(item, "name", None) == part]
+            if not found:
+                return ""
+            node = found[-1]
+    if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return ""
+    first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+    return "".join(text.splitlines(keepends=True)[first - 1 : node.end_lineno])
 
 
 def _own_classes(kind: type) -> list[type]:

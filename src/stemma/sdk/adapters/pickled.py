@@ -28,7 +28,7 @@ def capture_pickle(request: CaptureRequest) -> CapturedModel:
         ) from error
     file = request.folder / PICKLE_NAME
     file.write_bytes(data)
-    sources, modules = defining_source([kind])
+    sources, modules = defining_source([kind], request.sources)
     return CapturedModel(
         files={PICKLE_NAME: file},
         covered_files=(PICKLE_NAME,),

@@ -94,7 +94,7 @@ class SklearnAdapter:
         read_estimator(state, model, path, is_learned=True)
         file = _save(model, request)
         passed, defaulted = _hyperparameters(model)
-        sources, modules = defining_source(sorted(state.kinds, key=str))
+        sources, modules = defining_source(sorted(state.kinds, key=str), request.sources)
         methods = [name for name in _METHODS if hasattr(model, name)]
         family = _family(model)
         return CapturedModel(

@@ -85,7 +85,9 @@ class TorchAdapter:
         else:
             _save(state, str(file))
         passed, defaulted = _optimizer_arguments(request.optimizer)
-        sources, modules = defining_source({type(module) for module in model.modules()})
+        sources, modules = defining_source(
+            {type(module) for module in model.modules()}, request.sources
+        )
         return CapturedModel(
             files={file.name: file},
             covered_files=(file.name,),

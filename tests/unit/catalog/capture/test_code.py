@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stemma.catalog.capture.base import GitFacts
-from stemma.catalog.capture.code import capture_code
+from stemma.catalog.capture.base import CapturedCode, GitFacts
+from stemma.catalog.capture.code import RunningCode, capture_code
 from stemma.catalog.capture.git import PATCH_LIMIT_BYTES, read_git, without_credentials
 
 
@@ -194,3 +194,45 @@ def test_without_the_git_program_code_is_captured_whole(
 def test_credentials_never_stay_in_a_remote(url: str, expected: str) -> None:
     """A token would be published with every version."""
     assert without_credentials(url) == expected
+
+
+def texts(code: CapturedCode) -> dict[str, str]:
+    return {name: path.read_text(encoding="utf-8") for name, path in code.texts.items()}
+
+
+def test_a_file_edited_during_the_run_is_recorded_as_it_ran(project: Path, tmp_path: Path) -> None:
+    """A version would hold a script that never made it."""
+    ran = (project / "train.py").read_text(encoding="utf-8")
+    running = RunningCode(project / "train.py", project, tmp_path / "kept")
+    write(project, {"train.py": "edited", "helper.py": "import unused"})
+    (project / "late.py").unlink()
+    code = running.finish()
+    assert texts(code)["train.py"] == ran
+    assert "late.py" in code.texts
+    assert "unused.py" not in code.files
+    assert code.entry_point == "train.py"
+    assert code.notes == (
+        "helper.py, late.py, train.py changed during the run: recorded as at its start",
+    )
+
+
+def test_an_untouched_run_has_nothing_to_say(project: Path, tmp_path: Path) -> None:
+    """Every run would warn."""
+    (project / "train.py").chmod(0o755)
+    running = RunningCode(project / "train.py", project, tmp_path / "kept")
+    code = running.finish([project / "helper.py"])
+    assert code.notes == ()
+    assert list(code.files) == list(capture_code(project / "train.py", project).files)
+    assert code.texts["train.py"].stat().st_mode & 0o111
+
+
+def test_a_module_imported_during_the_run_is_added_as_it_is_then(
+    project: Path, tmp_path: Path
+) -> None:
+    """A plug-in loaded by name, or edited before its import, would be recorded wrongly."""
+    running = RunningCode(project / "train.py", project, tmp_path / "kept")
+    write(project, {"unused.py": "import net.unused", "late.py": "x = 2"})
+    code = running.finish([project / "unused.py", project / "late.py"])
+    assert {"unused.py", "net/unused.py"} <= set(code.files)
+    assert texts(code)["late.py"] == "x = 2"
+    assert code.notes == ("late.py changed during the run: recorded as at its end: imported late",)
