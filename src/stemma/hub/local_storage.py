@@ -8,6 +8,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from stemma.catalog.capture.work_folder import remove_abandoned
 from stemma.catalog.doctor import examine
 from stemma.catalog.pointers import find_pointers, read_pointer
 from stemma.domain.digest import Digest
@@ -32,6 +33,7 @@ class LocalStorage(StorageVerbs):
     def collect_garbage(self, *, is_dry_run: bool, grace_seconds: int) -> GcReport:
         parts = self._parts
         parts.runs.reap()
+        remove_abandoned(parts.root / ".stemma" / "tmp")
         now = parts.clock()
         with parts.lock.exclusive(timeout_seconds=parts.lock_timeout_seconds):
             if not is_dry_run:
