@@ -248,12 +248,12 @@ def test_an_unknown_ref_is_answered_with_near_names(project: Project) -> None:
         ("digits@1.0.1", "1.0.0"),
         ("digits@stabel", "stable"),
         ("digits@^2", "stemma log digits"),
-        ("digits@r-ffffffffff", "stemma status"),
-        ("digits@sha256:ffff", "stemma status"),
+        ("digits@r-ffffffffff", "stemma log --runs"),
+        ("digits@sha256:ffff", "stemma log --runs"),
     ):
         with pytest.raises(NotFoundError) as caught:
             resolve(project.catalog, ref)
-        assert near in caught.value.hint, ref
+        assert near in f"{caught.value.message} {caught.value.hint}", ref
 
 
 def test_a_run_without_version_says_so(project: Project) -> None:

@@ -110,7 +110,7 @@ def test_a_prefix_names_a_run_unless_it_names_several(project: Project) -> None:
         project.runs.get("r-")
     with pytest.raises(NotFoundError) as caught:
         project.runs.get(f"{runs[0]}0")
-    assert runs[0] in caught.value.hint
+    assert runs[0] in caught.value.message
 
 
 def test_runs_are_listed_newest_first_by_model_and_invocation(project: Project) -> None:

@@ -21,7 +21,7 @@ from stemma.db.rows import REBUILD_HINT, Value
 from stemma.domain import canonical
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, IntegrityError, NotFoundError
-from stemma.domain.ref import suggest
+from stemma.domain.ref import did_you_mean, suggest
 from stemma.domain.release import Release
 from stemma.store.objects import ObjectStore
 
@@ -80,9 +80,9 @@ class ReleaseVerbs:
         if found is None:
             near = suggest(version, self.versions(model))
             raise NotFoundError(
-                f"no version {model}@{version}",
+                f"no version {model}@{version}{did_you_mean(near)}",
                 code="version-not-found",
-                hint=f"did you mean {' or '.join(near)}?" if near else f"stemma log {model}",
+                hint=f"stemma log {model}",
             )
         return found
 

@@ -26,6 +26,7 @@ from stemma.domain.ref import (
     Ref,
     RunPrefix,
     VersionRange,
+    did_you_mean,
     suggest,
 )
 from stemma.domain.release import Release
@@ -119,7 +120,7 @@ def _on_channel(catalog: CatalogService, model: str, channel: str) -> Release:
     near = suggest(channel, channels)
     known = f"its channels: {', '.join(sorted(channels))}" if channels else "it has none"
     raise NotFoundError(
-        f"{model} has no channel {channel}",
+        f"{model} has no channel {channel}{did_you_mean(near) or f'; {known}'}",
         code="channel-not-found",
-        hint=f"did you mean {' or '.join(near)}?" if near else known,
+        hint=f"stemma show {model}@{near[0]}" if near else f"stemma log {model}",
     )

@@ -31,7 +31,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, NotFoundError
 from stemma.domain.manifest import Manifest, decode_manifest, encode_manifest
 from stemma.domain.names import check_model_name
-from stemma.domain.ref import suggest
+from stemma.domain.ref import did_you_mean, suggest
 from stemma.domain.run import RunId
 
 __all__ = ["CatalogService", "GcRoot", "LogEntry", "ModelSummary"]
@@ -111,9 +111,9 @@ class CatalogService(ChannelVerbs):
         if model not in names:
             near = suggest(model, names)
             raise NotFoundError(
-                f"no model {model}",
+                f"no model {model}{did_you_mean(near)}",
                 code="model-not-found",
-                hint=f"did you mean {' or '.join(near)}?" if near else "stemma status",
+                hint=f"stemma log {near[0]}" if near else "stemma log",
             )
 
     def manifest_of_run(self, model: str, prefix: str) -> Digest:
@@ -207,11 +207,11 @@ def _only(names: list[str], prefix: str, what: str) -> int:
         return names.index(prefix)
     if not names:
         raise NotFoundError(
-            f"no {what} begins with {prefix}", code="not-found", hint="stemma status"
+            f"no {what} begins with {prefix}", code="not-found", hint="stemma log --runs"
         )
     if len(names) > 1:
         raise ConflictError(
-            f"{prefix} may mean {', '.join(names)}", code="ambiguous-ref", hint="give more digits"
+            f"{prefix} may mean {', '.join(names)}", code="ambiguous-ref", hint="stemma log --runs"
         )
     return 0
 

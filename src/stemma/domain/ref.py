@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -192,3 +192,8 @@ def _parse_selector(text: str) -> Selector:
 def suggest(word: str, candidates: Iterable[str]) -> list[str]:
     """Return up to three candidates that ``word`` may have meant, best first."""
     return difflib.get_close_matches(word, list(candidates), n=_SUGGESTION_COUNT, cutoff=0.6)
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """Return the end of a message that offers what ``suggest`` found; empty for nothing."""
+    return f"; did you mean {' or '.join(near)}?" if near else ""

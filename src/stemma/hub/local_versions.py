@@ -19,7 +19,7 @@ from stemma.domain.facts import VersionFacts
 from stemma.domain.gate import check_gates
 from stemma.domain.names import check_channel_name, check_model_name
 from stemma.domain.policy import ModelPolicy
-from stemma.domain.ref import suggest
+from stemma.domain.ref import did_you_mean, suggest
 from stemma.domain.release import ChannelMove, GateResult
 from stemma.domain.run import RunRecord, RunState
 from stemma.hub.base import (
@@ -128,9 +128,9 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         names = [model.name for model in self._parts.catalog.list_models()]
         near = suggest(request.model, names)
         raise NotFoundError(
-            f"model {request.model} has no run to release",
+            f"model {request.model} has no run to release{did_you_mean(near)}",
             code="no-run",
-            hint=f"did you mean {near[0]}?" if near else "stemma run -- python train.py",
+            hint=f"stemma release {near[0]}" if near else "stemma run -- python train.py",
         )
 
     @override
@@ -202,9 +202,9 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
             return
         near = suggest(model, names)
         raise NotFoundError(
-            f"no model {model}",
+            f"no model {model}{did_you_mean(near)}",
             code="model-not-found",
-            hint=f"did you mean {near[0]}?" if near else "stemma log",
+            hint=f"stemma log {near[0]}" if near else "stemma log",
         )
 
     @override

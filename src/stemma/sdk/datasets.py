@@ -15,7 +15,7 @@ from stemma.domain import component
 from stemma.domain.component import DatasetRole
 from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.domain.manifest import Manifest
-from stemma.domain.ref import suggest
+from stemma.domain.ref import did_you_mean, suggest
 from stemma.domain.run import RunState
 from stemma.hub.base import Hub
 from stemma.sdk.materials import materialise
@@ -204,11 +204,9 @@ def _search(hub: Hub, name: str, models: set[str]) -> component.Dataset:
             seen.add(dataset.name)
     near = suggest(name, seen)
     raise NotFoundError(
-        f"no dataset is called {name}",
+        f"no dataset is called {name}{did_you_mean(near)}",
         code="dataset-not-found",
-        hint=f"did you mean {' or '.join(near)}?"
-        if near
-        else "stemma show digits lists a version's",
+        hint=f"stemma.data({near[0]!r})" if near else "stemma show lists a version's",
     )
 
 

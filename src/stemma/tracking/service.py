@@ -35,7 +35,7 @@ from stemma.db.engine import Connection, Database
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.names import check_model_name
-from stemma.domain.ref import suggest
+from stemma.domain.ref import did_you_mean, suggest
 from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart, RunState
 from stemma.tracking import queries
 from stemma.tracking.curves import in_order
@@ -147,13 +147,13 @@ class RunService:
             raise ConflictError(
                 f"{prefix} may mean {', '.join(record.id for record in found)}",
                 code="ambiguous-run",
-                hint="give more digits of the run",
+                hint="stemma log --runs",
             )
         near = suggest(wanted, names)
         raise NotFoundError(
-            f"no run {prefix}",
+            f"no run {prefix}{did_you_mean(near)}",
             code="run-not-found",
-            hint=f"did you mean {' or '.join(near)}?" if near else "stemma status",
+            hint="stemma log --runs",
         )
 
     def curve(self, run: RunId, name: str) -> list[MetricPoint]:
