@@ -41,7 +41,7 @@ def run_card(record: RunRecord, facts: VersionFacts, passed: Sequence[str]) -> l
 
 def failed_run_line(record: RunRecord) -> str:
     """Say in one line that a run failed or was interrupted."""
-    why = f": {record.failure}" if record.failure else ""
+    why = f": {render.clean(record.failure)}" if record.failure else ""
     return (
         f"{render.REFUSED} run {render.short_run(record.id)}  {record.start.model}  "
         f"{record.state.value}{why}"
@@ -73,7 +73,8 @@ def _dataset_texts(manifest: Manifest) -> list[str]:
     """Return one text per training dataset; others are named when there is no training data."""
     datasets = manifest.datasets.datasets
     training = [item for item in datasets if item.role is DatasetRole.TRAINING]
-    texts = [dataset_text(item) for item in training or datasets]
+    texts = [dataset_text(item) for item in training]
+    texts = texts or [f"{dataset_text(item)}  ({item.role.value})" for item in datasets]
     return texts or ["none recorded"]
 
 
@@ -175,18 +176,26 @@ def show_card(view: VersionView, facts: VersionFacts, passed: Sequence[str]) -> 
     if view.channels:
         parts.append(f"({', '.join(view.channels)})")
     lines = ["   ".join(parts)]
-    lines += component_lines(components(facts, passed))
-    lines += [
-        f"{' ' * 19}{dataset_text(item)}  {item.role.value}"
-        for item in manifest.datasets.datasets
-        if item.role is not DatasetRole.TRAINING
-    ]
+    lines += component_lines(_with_other_datasets(components(facts, passed), manifest))
     lines += metric_lines(manifest)
     lines += ["", *_provenance(view)]
     if view.release is not None and view.release.gates:
         lines += ["", "  gates"]
         lines += render.table(check_rows(view.release.gates, has_marks=True), indent=4)
     return lines
+
+
+def _with_other_datasets(pairs: list[tuple[str, str]], manifest: Manifest) -> list[tuple[str, str]]:
+    """Put datasets that nothing was trained on right below the training data."""
+    if all(item.role is not DatasetRole.TRAINING for item in manifest.datasets.datasets):
+        return pairs  # named already, where the training data would stand
+    others = [
+        (f"{item.role.value} data", dataset_text(item))
+        for item in manifest.datasets.datasets
+        if item.role is not DatasetRole.TRAINING
+    ]
+    after = max(index for index, (name, _) in enumerate(pairs) if name == "datasets") + 1
+    return [*pairs[:after], *others, *pairs[after:]]
 
 
 def _provenance(view: VersionView) -> list[str]:
