@@ -22,17 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from stemma.catalog.pointer_files import SUFFIX
 from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from stemma.store.hashing import hash_bytes
 
 POINTER_SCHEMA: Final = "stemma.pointer/1"
-SUFFIX: Final = ".stemma"
 _SIZE_LIMIT_BYTES: Final = 64 * 1024
 _CHECKSUM: Final = re.compile(
     rb'(.*)^checksum = "(blake3:[0-9a-f]{64})"\n', re.DOTALL | re.MULTILINE
 )
-_FOREIGN_FOLDERS: Final = frozenset({".stemma", ".git", ".venv", "node_modules", "__pycache__"})
 _KINDS: Final = frozenset({"file", "folder"})
 
 
@@ -193,15 +192,6 @@ def _damaged(path: Path, reason: str) -> IntegrityError:
         code="pointer-damaged",
         hint=f"git checkout -- {path}, or stemma add {_tracked(path)}",
     )
-
-
-def find_pointers(root: Path) -> list[Path]:
-    """Return every pointer file under ``root``, sorted; links are not followed."""
-    found: list[Path] = []
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if name not in _FOREIGN_FOLDERS]
-        found += [Path(folder, name) for name in files if name.endswith(SUFFIX) and name != SUFFIX]
-    return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
 def ignore_in_git(path: Path) -> Path | None:

@@ -4,46 +4,66 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stemma.catalog.pointers import SUFFIX, find_pointers, read_pointer
+from stemma.catalog.pointer_files import SUFFIX, find_pointers
+from stemma.catalog.pointers import read_pointer
 from stemma.catalog.snapshot import (
+    CandidateHead,
     FileStamp,
     Head,
     ModelHead,
-    stamp_database,
     stamp_file,
     write_head,
 )
-from stemma.cli.project import opened_hub
+from stemma.cli.project import look_at_sources, opened_hub
 from stemma.cli.version_cards import components
 from stemma.cli.versions import load_version
-from stemma.domain.errors import StemmaError
+from stemma.domain.errors import NotFoundError, StemmaError
 from stemma.domain.run import RunState
 from stemma.domain.tree import TreeEntry
+from stemma.hub.base import ModelView
+from stemma.server.settings import load_settings
 
 if TYPE_CHECKING:
     from stemma.domain.digest import Digest
     from stemma.domain.manifest import Manifest
-    from stemma.hub.base import Hub, ModelView
+    from stemma.domain.run import RunRecord
+    from stemma.hub.base import Hub
 
 _COMPLETED_VERSIONS: Final = 100
+_LOOKED_AT_RUNS: Final = 50
 
 
-def refresh_head(state: Path) -> Head:
+def refresh_head() -> Head:
     """Read the head from the hub and keep it for the next ``status``."""
-    before = stamp_database(state)
     with opened_hub() as hub:
         root = hub.project_root.resolve()
-        models = {view.name: _model_head(hub, root, view) for view in hub.list_models()}
-        head = Head(models=models, tracked=_tracked(hub, root))
-    # A writer between the two stamps would make this head stale: then it is not kept.
-    if before and stamp_database(state) == before:
+        before = look_at_sources(root)
+        models = {view.name: _model_head(hub, root, view) for view in _all_models(hub)}
+        head = Head(models=models, tracked={}, unreadable={})
+        _add_tracked(hub, root, head)
+    # Another database leaves no file here whose time would say that the head is stale.
+    is_here = not load_settings(root).database
+    # A writer between the two looks would make this head stale: then it is not kept.
+    if is_here and look_at_sources(root) == before:
         # In a read-only project status works all the same, only slower.
         with contextlib.suppress(OSError):
-            write_head(state, head, before)
+            write_head(root / ".stemma", head, before)
     return head
+
+
+def _all_models(hub: Hub) -> list[ModelView]:
+    """Return every model, those too of which no run has finished yet."""
+    views = {view.name: view for view in hub.list_models()}
+    for run in hub.list_runs(limit=_LOOKED_AT_RUNS):
+        if run.start.model not in views:
+            views[run.start.model] = ModelView(
+                name=run.start.model, release_count=0, newest="", channels={}, newest_run=run
+            )
+    return [views[name] for name in sorted(views)]
 
 
 def _model_head(hub: Hub, root: Path, view: ModelView) -> ModelHead:
@@ -52,17 +72,22 @@ def _model_head(hub: Hub, root: Path, view: ModelView) -> ModelHead:
         version=view.newest,
         level="",
         run="",
-        newest_run=(newest.id, newest.state.value) if newest else ("", ""),
+        newest_run=newest.id if newest else "",
+        newest_state=newest.state.value if newest else "",
+        failure=newest.failure if newest else "",
         channels=view.channels,
-        versions=[row.version for row in hub.log(view.name, limit=_COMPLETED_VERSIONS)],
+        versions=_newest_versions(hub, view),
         python="",
+        command=[],
         summaries={},
         files={},
+        candidate=None,
     )
+    runs = _finished_runs(hub, view.name)
     if view.newest:
         ref = f"{view.name}@{view.newest}"
-    elif newest is not None and newest.state is RunState.FINISHED:
-        ref = f"{view.name}@{newest.id}"
+    elif runs:
+        ref = f"{view.name}@{runs[0].id}"
     else:
         return head
     loaded = load_version(hub, ref)
@@ -70,9 +95,42 @@ def _model_head(hub: Hub, root: Path, view: ModelView) -> ModelHead:
     head["level"] = loaded.view.release.level.value if loaded.view.release else ""
     head["run"] = manifest.provenance.run
     head["python"] = manifest.environment.python
-    head["summaries"] = dict(components(loaded.facts, loaded.passed))
+    head["command"] = list(manifest.pipeline.command)
+    for name, text in components(loaded.facts, loaded.passed):
+        known = head["summaries"].get(name)
+        head["summaries"][name] = f"{known}, {text}" if known else text
     head["files"] = _component_files(hub, root, manifest)
+    head["candidate"] = _candidate(hub, root, runs, manifest if view.newest else None)
     return head
+
+
+def _newest_versions(hub: Hub, view: ModelView) -> list[str]:
+    if not view.release_count:
+        return []
+    return [row.version for row in hub.log(view.name, limit=_COMPLETED_VERSIONS)]
+
+
+def _finished_runs(hub: Hub, model: str) -> list[RunRecord]:
+    runs = hub.list_runs(model, limit=_LOOKED_AT_RUNS)
+    return [run for run in runs if run.state is RunState.FINISHED]
+
+
+def _candidate(
+    hub: Hub, root: Path, runs: list[RunRecord], released: Manifest | None
+) -> CandidateHead | None:
+    """Return the newest finished run, unless it is released or the same as the release."""
+    if not runs:
+        return None
+    view = hub.resolve(f"{runs[0].start.model}@{runs[0].id}")
+    manifest = view.manifest
+    if view.version or (released is not None and manifest.identities == released.identities):
+        return None
+    files = _component_files(hub, root, manifest)
+    return CandidateHead(
+        run=runs[0].id,
+        python=manifest.environment.python,
+        files={name: stamp for part in files.values() for name, stamp in part.items()},
+    )
 
 
 def _component_files(hub: Hub, root: Path, manifest: Manifest) -> dict[str, dict[str, FileStamp]]:
@@ -115,15 +173,20 @@ def _stamps(root: Path, base: Path, entries: Iterable[TreeEntry]) -> dict[str, F
     }
 
 
-def _tracked(hub: Hub, root: Path) -> dict[str, dict[str, FileStamp]]:
-    tracked: dict[str, dict[str, FileStamp]] = {}
+def _add_tracked(hub: Hub, root: Path, head: Head) -> None:
+    """Fill in what pointers track, and why one cannot be compared."""
     for file in find_pointers(root):
-        path = file.with_name(file.name.removesuffix(SUFFIX)).resolve().relative_to(root)
+        path = file.with_name(file.name.removesuffix(SUFFIX)).relative_to(root)
         try:
             pointer = read_pointer(file)
             entries = _entries(hub, pointer.content)
-        except StemmaError:
-            continue  # damaged pointers are for doctor
-        base = path if pointer.kind == "folder" else path.parent
-        tracked[path.as_posix()] = _stamps(root, base, entries)
-    return tracked
+        except NotFoundError:
+            head["unreadable"][path.as_posix()] = "its content is not in this project's store"
+        except StemmaError as error:
+            head["unreadable"][path.as_posix()] = error.message
+        else:
+            if pointer.kind == "file":
+                # A pointer that was renamed with its file keeps the old name in its tree.
+                entries = tuple(replace(entry, path=path.name) for entry in entries)
+            base = path if pointer.kind == "folder" else path.parent
+            head["tracked"][path.as_posix()] = _stamps(root, base, entries)

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stemma.catalog.snapshot import Head, read_head
+from stemma.catalog.snapshot import Head, Sources, read_head, stamp_sources
 from stemma.domain.errors import NoProjectError, StemmaError
+from stemma.server.settings_files import settings_files
 
 if TYPE_CHECKING:
     from stemma.hub.base import Hub
@@ -53,11 +54,18 @@ def load_head() -> tuple[Path, Head]:
         NoProjectError: If there is no project here or above.
     """
     root = find_root()
-    head = read_head(root / ".stemma")
+    head = None
+    if not os.environ.get("STEMMA_DATABASE"):
+        head = read_head(root / ".stemma", look_at_sources(root))
     if head is None:
         heads = importlib.import_module("stemma.cli.heads")
-        head = heads.refresh_head(root / ".stemma")
+        head = heads.refresh_head()
     return root, head
+
+
+def look_at_sources(root: Path) -> Sources:
+    """Look at the files that a head is read from."""
+    return stamp_sources(root, settings_files(root, os.environ))
 
 
 def complete(prefix: str) -> Sequence[str]:

@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from stemma.catalog.capture.work_folder import remove_abandoned
 from stemma.catalog.doctor import examine
-from stemma.catalog.pointers import find_pointers, read_pointer
+from stemma.catalog.pointer_files import find_pointers
+from stemma.catalog.pointers import read_pointer
 from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError
 from stemma.hub.base import DoctorReport, Finding, StorageVerbs

@@ -30,8 +30,8 @@ from urllib.parse import urlsplit
 
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.ref import suggest
+from stemma.server.settings_files import PROJECT_FILE, settings_files
 
-PROJECT_FILE: Final = "stemma.toml"
 _DAY_SECONDS: Final = 24 * 60 * 60
 
 
@@ -116,16 +116,16 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
 
 def _sources(root: Path, variables: Mapping[str, str]) -> list[_Source]:
     """Return every source that exists, the one that wins first."""
-    home = Path(variables.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    files = settings_files(root, variables)
     sources = [_from_environment(variables)]
-    project = _read_toml(root / PROJECT_FILE)
+    project = _read_toml(files.project)
     if project is None:
-        project = _tool_table(root / "pyproject.toml")
+        project = _tool_table(files.tool)
     else:
-        _refuse_password(project, root / PROJECT_FILE)
+        _refuse_password(project, files.project)
     if project is not None:
         sources.append(_Source(origin=PROJECT_FILE, table=project))
-    for path in (home / "stemma" / "config.toml", Path("/etc/stemma/config.toml")):
+    for path in (files.user, files.machine):
         table = _read_toml(path)
         if table is not None:
             sources.append(_Source(origin=str(path), table=table))

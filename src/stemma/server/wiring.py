@@ -29,7 +29,8 @@ from stemma.hub.base import DoctorReport, Finding
 from stemma.hub.local import LocalHub
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.local_storage import examine_files
-from stemma.server.settings import PROJECT_FILE, Settings, load_settings
+from stemma.server.settings import Settings, load_settings
+from stemma.server.settings_files import PROJECT_FILE
 from stemma.store.backends.local import LocalBackend
 from stemma.store.index import ChunkLocation, MemoryChunkIndex
 from stemma.store.locks import StoreLock

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stemma.catalog.pointer_files import find_pointers
 from stemma.catalog.pointers import (
     Pointer,
     encode_pointer,
-    find_pointers,
     ignore_in_git,
     read_pointer,
     write_pointer,

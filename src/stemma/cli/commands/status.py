@@ -7,28 +7,29 @@ opens the project only when the snapshot is missing or stale.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stemma.catalog.snapshot import changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
 from stemma.cli.project import load_head
-from stemma.cli.render import labelled
+from stemma.cli.render import clean, labelled, short_run
 
 if TYPE_CHECKING:
     from stemma.catalog.snapshot import FileStamp, Head, ModelHead
 
-_LABELS = (
-    ("architecture", "architecture"),
-    ("datasets", "training data"),
-    ("pipeline", "pipeline"),
-    ("hyperparameters", "hyperparameters"),
-    ("artifact", "artifact"),
-    ("environment", "environment"),
-)
+_LABELS: Final = {
+    "architecture": "architecture",
+    "datasets": "training data",
+    "pipeline": "pipeline",
+    "hyperparameters": "hyperparameters",
+    "artifact": "artifact",
+    "environment": "environment",
+}
 _SHOWN_FILES = 5
 _WIDTH = 17
 
@@ -48,24 +49,48 @@ def command(console: Console) -> ExitCode:
             payload=_payload(head, rows),
             card=_card(head, rows),
             rows=rows,
-            hints=_hints(head, rows),
+            hints=_hints(root, head, rows),
         )
     )
     return ExitCode.DONE
 
 
 def _rows(root: Path, head: Head) -> list[list[str]]:
-    """Return one row per component: model, version, component, state, detail."""
+    """Return one row per component, run and tracked path: model, version, what, state, detail."""
     rows: list[list[str]] = []
     for name, model in head["models"].items():
         label = model["version"] or model["run"]
-        if not label:
-            continue
-        for component, _ in _LABELS:
-            rows.append([name, label, component, *_component(root, model, component)])
+        states: list[tuple[str, str, str]] = []
+        if label:
+            states += [(part, *_component(root, model, part)) for part in _LABELS]
+        is_changed = any(state == "changed" for _, state, _ in states)
+        states += [("run", *state) for state in _run_states(model)]
+        if _needs_run(root, model, is_changed=is_changed):
+            states.append(("next", "stemma run needed", _command(model)))
+        rows += [[name, label, *state] for state in states]
     for path, files in head["tracked"].items():
         rows.append(["", "", path, *_state(root, files)])
+    rows += [["", "", path, "unreadable", clean(why)] for path, why in head["unreadable"].items()]
     return rows
+
+
+def _run_states(model: ModelHead) -> Iterator[tuple[str, str]]:
+    """Yield what is to be known of runs: one to release, one that goes on or went wrong."""
+    candidate = model["candidate"]
+    if candidate is not None:
+        yield "not released", short_run(candidate["run"])
+    if model["newest_state"] not in {"", "finished"}:
+        why = f": {clean(model['failure'])}" if model["failure"] else ""
+        yield model["newest_state"], f"{short_run(model['newest_run'])}{why}"
+
+
+def _needs_run(root: Path, model: ModelHead, *, is_changed: bool) -> bool:
+    """Whether the working tree is neither what was released nor what could be."""
+    candidate = model["candidate"]
+    if candidate is None or not is_changed:
+        return is_changed
+    differs = next(changed_files(root, candidate["files"]), None) is not None
+    return differs or candidate["python"] != platform.python_version()
 
 
 def _component(root: Path, model: ModelHead, component: str) -> tuple[str, str]:
@@ -93,23 +118,36 @@ def _state(root: Path, files: Mapping[str, FileStamp]) -> tuple[str, str]:
 
 
 def _card(head: Head, rows: list[list[str]]) -> list[str]:
+    if not rows and not head["models"]:
+        return ["no models yet"]
     lines: list[str] = []
-    labels = dict(_LABELS)
     for name, model in head["models"].items():
         lines.append(_headline(name, model))
-        mine = [row for row in rows if row[0] == name]
-        lines += labelled(
-            [
-                (labels[row[2]], row[4] if row[3] == "recorded" else f"{row[3]}  {row[4]}")
-                for row in mine
-            ],
-            width=_WIDTH,
-        )
+        lines += labelled([_line(row) for row in rows if row[0] == name], width=_WIDTH)
     tracked = [row for row in rows if not row[0]]
     if tracked:
         lines.append("tracked")
         lines += labelled([(row[2], f"{row[3]}  {row[4]}") for row in tracked], width=_WIDTH)
     return lines
+
+
+def _line(row: list[str]) -> tuple[str, str]:
+    """Return label and text of a row for people."""
+    name, _, what, state, detail = row
+    match what, state:
+        case "next", _:
+            return what, f"{state}: {detail}"
+        case "run", "not released":
+            return what, f"{detail} {state}: stemma release {name}"
+        case "run", "running":
+            return what, f"{detail} {state}"
+        case "run", _:
+            run, _, why = detail.partition(": ")
+            return what, f"{run} {state}{why and f': {why}'}   (stemma log {name} --runs)"
+        case _, "recorded":
+            return _LABELS[what], detail
+        case _:
+            return _LABELS[what], f"{state}  {detail}"
 
 
 def _headline(name: str, model: ModelHead) -> str:
@@ -118,34 +156,45 @@ def _headline(name: str, model: ModelHead) -> str:
     return "   ".join(parts)
 
 
-def _hints(head: Head, rows: list[list[str]]) -> list[str]:
-    if not head["models"]:
-        return ["no runs yet: stemma run -- python train.py"]
-    hints = []
-    if any(row[0] and row[3] == "changed" for row in rows):
-        hints.append("  next: stemma run -- python train.py")
-    for name, model in head["models"].items():
-        run, state = model["newest_run"]
-        if run and state == "finished" and (not model["version"] or run != model["run"]):
-            hints.append(f"  run {run[:8]} is not released: stemma release {name}")
-    changed = [row[2] for row in rows if not row[0] and row[3] == "changed"]
-    return [*hints, *(f"  next: stemma add {path}" for path in changed)]
+def _command(model: ModelHead) -> str:
+    return f"stemma run -- {shlex.join(model['command']) or 'python train.py'}"
+
+
+def _hints(root: Path, head: Head, rows: list[list[str]]) -> list[str]:
+    hints = [] if head["models"] else ["  next: stemma run -- python train.py"]
+    tracked = [row for row in rows if not row[0] and row[3] != "same"]
+    for _, _, path, state, _ in tracked:
+        if (root / path).exists():
+            hints.append(f"  next: stemma add {shlex.quote(path)}")
+        elif state == "unreadable":
+            hints.append(f"  next: copy {path} here, then: stemma add {shlex.quote(path)}")
+    return hints
 
 
 def _payload(head: Head, rows: list[list[str]]) -> dict[str, object]:
     return {
         "models": {
-            name: {
-                "version": model["version"],
-                "level": model["level"],
-                "run": model["run"],
-                "newest_run": model["newest_run"][0],
-                "channels": model["channels"],
-                "components": {
-                    row[2]: {"state": row[3], "detail": row[4]} for row in rows if row[0] == name
-                },
-            }
+            name: _model_payload(model, [row[2:] for row in rows if row[0] == name])
             for name, model in head["models"].items()
         },
         "tracked": {row[2]: {"state": row[3], "detail": row[4]} for row in rows if not row[0]},
+    }
+
+
+def _model_payload(model: ModelHead, states: list[list[str]]) -> dict[str, object]:
+    return {
+        "version": model["version"],
+        "level": model["level"],
+        "run": model["run"],
+        "newest_run": model["newest_run"],
+        "newest_run_state": model["newest_state"],
+        "failure": model["failure"],
+        "unreleased_run": model["candidate"]["run"] if model["candidate"] else "",
+        "needs_run": any(what == "next" for what, _, _ in states),
+        "channels": model["channels"],
+        "components": {
+            what: {"state": state, "detail": detail}
+            for what, state, detail in states
+            if what in _LABELS
+        },
     }
