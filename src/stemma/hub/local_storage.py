@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from stemma.catalog.capture.work_folder import remove_abandoned
 from stemma.catalog.doctor import examine
+from stemma.catalog.holdings import find_losses
 from stemma.catalog.pointer_files import find_pointers
 from stemma.catalog.pointers import read_pointer
 from stemma.domain.digest import Digest
@@ -80,6 +81,14 @@ def examine_files(
     report = verify(objects)
     findings += [
         Finding(kind=problem.kind, where=problem.key, detail=problem.detail) for problem in report
+    ]
+    findings += [
+        Finding(
+            kind="missing-object",
+            where=loss.version,
+            detail=f"its {loss.part}, {loss.digest}, is not in the store",
+        )
+        for loss in find_losses(objects)
     ]
     pointers = find_pointers(root)
     findings += _pointer_findings(pointers, objects)
