@@ -4,12 +4,15 @@ Invariants:
     * Sorted, without index addresses, times or paths; equal pins give equal text.
     * A lock made once is not made again: it is cached by the digest of its pins.
     * Without a network the lock has no hashes and says so; it is never guessed.
+    * A package that no configured index has (torch ``2.13.0+cpu``) is locked without a hash and
+      named in a comment; the hash of another build is never taken for its own.
 
 This module does not find out what is installed; see ``stemma.catalog.capture.environment``.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +28,12 @@ from stemma.store.hashing import hash_bytes
 _PIN: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
 _DIRECT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*) @ (\S+)")
 _PYTHON: Final = re.compile(r"^# python (\d+\.\d+)", re.MULTILINE)
+_TORCH_BUILD: Final = re.compile(r"^torch==[^+]+\+(cpu|cu\d+|xpu|rocm[\d.]+)$")
+_BARE_COMMENT: Final = "# without a hash, no configured index has it: "
+_INDEX_VARIABLES: Final = (
+    *("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"),
+    *("UV_FIND_LINKS", "UV_TORCH_BACKEND"),
+)
 _TIMEOUT_SECONDS: Final = 45.0
 
 
@@ -64,34 +73,62 @@ def make_lock(
     lines = [pin.line for pin in pins if pin.line]
     if not lines:
         return Lock(header, has_hashes=False, note="")
-    key = hash_bytes("\n".join([header, *lines]).encode()).hex
+    key = hash_bytes("\n".join([header, *lines, *_index_settings(lines)]).encode()).hex
     cached = cache_folder / "locks" / f"{key}.txt"
     text = _read_cached(cached)
     if text is not None:
-        return Lock(text, has_hashes=True, note="")
-    hashed, note = _with_hashes(lines, minor, is_offline=is_offline)
-    text = header + "\n".join(hashed[name_of(line)] for line in lines) + "\n"
-    has_hashes = not note and all("--hash=" in hashed[name_of(line)] for line in lines)
-    if has_hashes:
-        _write_cached(cached, text)
-    return Lock(text, has_hashes=has_hashes, note=note)
+        return Lock(text, has_hashes=has_all_hashes(text), note="")
+    found, failure = _ask_hashes(
+        [line for line in lines if not _is_elsewhere(line)], minor, is_offline=is_offline
+    )
+    if failure:
+        text = header + "\n".join(lines) + "\n"
+        return Lock(text, has_hashes=False, note=f"no hashes in the lock: {failure}")
+    local = [line for line in lines if _is_elsewhere(line) and " @ " not in line]
+    found |= _ask_hashes(local, minor, is_offline=is_offline)[0]
+    bare = [line for line in lines if "--hash=" not in found.get(name_of(line), "")]
+    text = (
+        header
+        + "".join(f"{_BARE_COMMENT}{line}\n" for line in bare)
+        + "\n".join(found.get(name_of(line), line) for line in lines)
+        + "\n"
+    )
+    # Kept with what it lacks: what no index has today is not asked for, nor told, each run.
+    _write_cached(cached, text)
+    return Lock(text, has_hashes=not bare, note=_note(bare))
 
 
-def _with_hashes(
+def _is_elsewhere(line: str) -> bool:
+    """Whether the public index cannot have it; asking for it there would fail all the others."""
+    return "+" in line or " @ " in line
+
+
+def _index_settings(lines: Sequence[str]) -> list[str]:
+    """Return what decides where uv looks, when the answer may change with it."""
+    if not any(_is_elsewhere(line) for line in lines):
+        return []
+    return [f"{name}={os.environ.get(name, '')}" for name in _INDEX_VARIABLES]
+
+
+def _note(bare: Sequence[str]) -> str:
+    if not bare:
+        return ""
+    names = ", ".join(name_of(line) for line in bare)
+    backend = next((match[1] for line in bare if (match := _TORCH_BUILD.match(line))), "")
+    advice = f" (export UV_TORCH_BACKEND={backend} names torch's)" if backend else ""
+    return f"no hash in the lock for {names}: no configured index has it{advice}; told once"
+
+
+def _ask_hashes(
     lines: Sequence[str], minor: str, *, is_offline: bool
 ) -> tuple[dict[str, str], str]:
-    """Return each pin with its hashes by name, and why some have none."""
-    plain = {name_of(line): line for line in lines}
-    # Local versions (torch 2.13.0+cpu) come from no index, so they would fail all the others.
-    asked = [line for line in lines if "+" not in line and " @ " not in line]
-    left_out = sorted(set(plain) - {name_of(line) for line in asked})
-    note = f"no hashes in the lock for {', '.join(left_out)}: from no index" if left_out else ""
-    if not asked:
-        return plain, note
+    """Return each pin with its hashes by name, or why there are none."""
+    if not lines:
+        return {}, ""
     try:
         with tempfile.TemporaryDirectory(prefix="stemma-lock-") as folder:
             source = Path(folder) / "pins.in"
-            source.write_text("\n".join(asked) + "\n", encoding="utf-8")
+            source.write_text("\n".join(lines) + "\n", encoding="utf-8")
             answer = ask_uv(
                 [
                     *("pip", "compile", "--quiet", "--generate-hashes", "--no-deps"),
@@ -102,11 +139,10 @@ def _with_hashes(
                 timeout_seconds=_TIMEOUT_SECONDS,
             )
     except UnavailableError as error:
-        return plain, f"no hashes in the lock: {error.message}"
+        return {}, error.message
     if not answer.has_succeeded:
-        reason = "no network" if answer.is_network_failure else answer.reason
-        return plain, f"no hashes in the lock: {reason}"
-    return plain | _blocks(answer.output), note
+        return {}, "no network" if answer.is_network_failure else answer.reason
+    return _blocks(answer.output), ""
 
 
 def _blocks(text: str) -> dict[str, str]:
@@ -148,12 +184,21 @@ def read_python(lock_text: str) -> str:
 
 def has_all_hashes(lock_text: str) -> bool:
     """Whether every pin of a lock has a hash."""
+    return not split_lock(lock_text)[1] and bool(read_pins(lock_text))
+
+
+def split_lock(lock_text: str) -> tuple[str, str]:
+    """Return the pins that have hashes and those that have none, as two requirements files."""
+    hashed: list[str] = []
+    bare: list[str] = []
     blocks = _blocks(lock_text)
-    return (
-        bool(blocks)
-        and blocks.keys() == read_pins(lock_text).keys()
-        and all("--hash=" in block for block in blocks.values())
-    )
+    for line in lock_text.splitlines():
+        name = name_of(line)
+        if name and "--hash=" in blocks.get(name, ""):
+            hashed.append(blocks[name])
+        elif name:
+            bare.append(line)
+    return "".join(f"{line}\n" for line in hashed), "".join(f"{line}\n" for line in bare)
 
 
 def constraint_lines(pins: Mapping[str, str]) -> list[str]:

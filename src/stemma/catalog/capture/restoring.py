@@ -5,6 +5,7 @@ Invariants:
       done again, nobody has to remove anything.
     * A complete one is reused after its packages were checked against the lock.
     * A folder that Stemma did not make is never touched.
+    * What has a hash in the lock is installed by it; only what has none is installed without.
     * Two restores into one folder take turns.
 """
 
@@ -22,7 +23,7 @@ from typing import Final
 
 from packaging.utils import canonicalize_name
 
-from stemma.catalog.capture.locks import has_all_hashes, read_pins
+from stemma.catalog.capture.locks import read_pins, split_lock
 from stemma.catalog.capture.uv import UvAnswer, ask_uv
 from stemma.domain.errors import (
     ConflictError,
@@ -88,13 +89,25 @@ def _build(lock_text: str, target: Path, minor: str, *, is_offline: bool) -> Non
         raise _translate(answer, f"no environment with Python {minor}")
     if not read_pins(lock_text):
         return
-    lock = target / "stemma.lock.txt"
-    lock.write_text(lock_text, encoding="utf-8")
-    arguments = ["pip", "install", "--quiet", "--no-deps", "--python", str(target)]
-    if has_all_hashes(lock_text):
-        arguments.append("--require-hashes")
+    (target / "stemma.lock.txt").write_text(lock_text, encoding="utf-8")
+    hashed, bare = split_lock(lock_text)
+    # uv requires hashes of all packages of a call or of none.
+    for name, part, options in (
+        ("stemma.hashed.txt", hashed, ["--require-hashes"]),
+        ("stemma.without-hashes.txt", bare, []),
+    ):
+        if part:
+            file = target / name
+            file.write_text(part, encoding="utf-8")
+            _install(target, file, options, is_offline=is_offline)
+
+
+def _install(target: Path, file: Path, options: list[str], *, is_offline: bool) -> None:
     answer = ask_uv(
-        [*arguments, "--requirements", str(lock)],
+        [
+            *("pip", "install", "--quiet", "--no-deps", "--python", str(target), *options),
+            *("--requirements", str(file)),
+        ],
         is_offline=is_offline,
         timeout_seconds=_TIMEOUT_SECONDS,
     )
@@ -118,7 +131,7 @@ def _translate(answer: UvAnswer, what: str) -> StemmaError:
     return NotFoundError(
         f"{what}: {answer.reason}",
         code="package-not-found",
-        hint="name the index that has it: export UV_INDEX=...",
+        hint="name the index that has it: export UV_INDEX=..., or UV_TORCH_BACKEND=cpu for torch",
     )
 
 
