@@ -59,6 +59,11 @@ class Recorder:
         self._metrics: dict[str, Metric] = {}
         self._service: dict[str, Metric] = {}
 
+    @property
+    def loader(self) -> str:
+        """What reads the recorded model back; empty while there is none."""
+        return self._parts.model.loader if self._parts.model is not None else ""
+
     def set_model(self, model: CapturedModel) -> None:
         """Keep the model; the last one wins."""
         self._parts.model = model

@@ -143,6 +143,7 @@ class Session:
                 root / STATE_FOLDER / "cache",
                 project_root=root,
                 allow_network=load_settings(root).may_use_network,
+                loader=self.recorder.loader,
             )
         )
         self.recorder.set_pipeline(self._facts.command)

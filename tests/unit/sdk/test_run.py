@@ -32,7 +32,7 @@ Digits = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 pytestmark = [
     pytest.mark.slow,
-    # What other tests of this process import (torch) is in the environment too.
+    # There is no network here, and uv's cache may be empty.
     pytest.mark.filterwarnings("ignore:no hashes in the lock"),
 ]
 

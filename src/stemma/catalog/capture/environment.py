@@ -42,8 +42,8 @@ _OWN_NAME: Final = "stemma-ml"
 _SHARED: Final = frozenset({"numpy"})
 """What Stemma needs too, but models need in their own right."""
 
-_COMPANIONS: Final = {"scikit-learn": "skops", "torch": "safetensors"}
-"""What the recorded form of a library's models is read back with."""
+_COMPANIONS: Final = {"sklearn": "skops", "torch": "safetensors"}
+"""What a loader reads the recorded form of its models with."""
 
 _DEVELOPMENT: Final = frozenset(
     {"coverage", "execnet", "hypothesis", "iniconfig", "ipykernel", "ipython", "mypy", "pip"}
@@ -59,6 +59,7 @@ def capture_environment(
     *,
     project_root: Path | None = None,
     allow_network: bool = True,
+    loader: str = "",
 ) -> CapturedEnvironment:
     """Lock what the running interpreter has imported.
 
@@ -68,13 +69,14 @@ def capture_environment(
         cache_folder: Where locks are kept, in ``locks/``.
         project_root: Where ``pyproject.toml`` or ``requirements.txt`` declare more.
         allow_network: Hashes come from the package index; without, from uv's cache or not.
+        loader: What reads the recorded model back, and may need a package of its own.
     """
     declared = _declared_requirements(project_root) if project_root is not None else {}
     given = (
         find_imported_distributions() if imported_distributions is None else imported_distributions
     )
     imported = {str(canonicalize_name(name)) for name in given}
-    roots = _roots(imported, declared)
+    roots = _roots(imported, declared, loader)
     closure = _closure(roots)
     pins, notes = _pins(closure, project_root)
     python = platform.python_version()
@@ -93,17 +95,13 @@ def capture_environment(
     )
 
 
-def _roots(imported: set[str], declared: dict[str, Requirement]) -> set[str]:
+def _roots(imported: set[str], declared: dict[str, Requirement], loader: str) -> set[str]:
     """Leave out tools, Stemma, and what only Stemma needs."""
     own = set(_closure({_OWN_NAME})) - _SHARED
     kept = imported - own - _DEVELOPMENT - {_OWN_NAME}
     kept |= {name for name in declared if _find(name) is not None and name != _OWN_NAME}
-    brought = set(_closure(kept))
-    return kept | {
-        companion
-        for name, companion in _COMPANIONS.items()
-        if name in brought and _find(companion) is not None
-    }
+    companion = _COMPANIONS.get(loader, "")
+    return kept | ({companion} if companion and _find(companion) is not None else set())
 
 
 def _closure(roots: Iterable[str]) -> dict[str, Distribution]:

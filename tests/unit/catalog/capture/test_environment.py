@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,12 +20,18 @@ from stemma.catalog.capture.locks import (
     make_lock,
     read_pins,
     read_python,
+    split_lock,
 )
 from stemma.catalog.capture.origin import read_origin
 from stemma.catalog.capture.resolving import fit_environment, parse_requirement
 from stemma.catalog.capture.restoring import restore_environment
 from stemma.catalog.capture.uv import UvAnswer
-from stemma.domain.errors import ConflictError, InvalidInputError, UnavailableError
+from stemma.domain.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    UnavailableError,
+)
 
 LOCK = """# python 3.11
 numpy==2.4.6 \\
@@ -44,7 +53,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_packages_are_the_closure_of_what_was_imported(offline: Path) -> None:
     """A restored environment would lack a dependency, or carry every tool of the laptop."""
     found = capture_environment(
-        ["Scikit_Learn", "pytest", "sqlalchemy"], offline, allow_network=False
+        ["Scikit_Learn", "pytest", "sqlalchemy"], offline, allow_network=False, loader="sklearn"
     )
     names = [package.name for package in found.packages]
     assert names == sorted(names)
@@ -213,6 +222,94 @@ def test_a_folder_of_the_users_is_never_touched(tmp_path: Path) -> None:
         with pytest.raises(ConflictError, match="no environment Stemma made"):
             restore_environment("", tmp_path / name, "3.11")
     assert (tmp_path / "mine/file").exists()
+
+
+def _wheel(folder: Path, name: str, version: str) -> Path:
+    """Write an installable wheel of one module."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", "")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def index(offline: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package index in a folder that has ``plain`` 1.0 and 2.0, and nothing else."""
+    for version in ("1.0", "2.0"):
+        folder = offline / "index" / "plain"
+        folder.mkdir(parents=True, exist_ok=True)
+        wheel = _wheel(folder, "plain", version)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        with (folder / "index.html").open("a", encoding="utf-8") as page:
+            page.write(f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>\n')
+    monkeypatch.setenv("UV_DEFAULT_INDEX", (offline / "index").as_uri())
+    for name in ("UV_INDEX", "UV_FIND_LINKS", "UV_TORCH_BACKEND", "UV_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return offline / "index"
+
+
+@pytest.mark.slow
+def test_one_package_of_no_index_leaves_the_others_their_hashes(
+    index: Path, offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU build of torch would cost every other package its hash, and warn at every run."""
+    pins = [PinnedPackage("plain", "plain==1.0"), PinnedPackage("torch", "torch==2.0+cpu")]
+    lock = make_lock(pins, "3.11.7", offline)
+    assert not lock.has_hashes
+    assert "no hash in the lock for torch" in lock.note
+    assert "UV_TORCH_BACKEND=cpu" in lock.note
+    assert "# without a hash, no configured index has it: torch==2.0+cpu\n" in lock.text
+    assert read_pins(lock.text) == {"plain": "1.0", "torch": "2.0+cpu"}
+    hashed, bare = split_lock(lock.text)
+    assert hashed.startswith("plain==1.0 \\\n    --hash=sha256:")
+    assert bare == "torch==2.0+cpu\n"
+    assert make_lock(pins, "3.11.7", offline) == lock._replace(note="")
+    wheels = offline / "wheels"
+    wheels.mkdir()
+    _wheel(wheels, "torch", "2.0+cpu")
+    monkeypatch.setenv("UV_FIND_LINKS", str(wheels))
+    interpreter = restore_environment(lock.text, offline / "env", sys.version.split()[0])
+    subprocess.run([interpreter, "-c", "import plain, torch"], check=True)
+
+
+@pytest.mark.slow
+def test_a_local_version_that_an_index_has_is_hashed(index: Path, offline: Path) -> None:
+    """Naming torch's own index would change nothing."""
+    folder = index / "torch"
+    folder.mkdir()
+    wheel = _wheel(folder, "torch", "2.0+cpu")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    page = f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>'
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    lock = make_lock([PinnedPackage("torch", "torch==2.0+cpu")], "3.11.7", offline)
+    assert lock == (f"# python 3.11\ntorch==2.0+cpu \\\n    --hash=sha256:{digest}\n", True, "")
+
+
+@pytest.mark.slow
+def test_other_bytes_than_were_locked_are_not_installed(index: Path, offline: Path) -> None:
+    """A package that was replaced on the index would be served."""
+    lock = make_lock([PinnedPackage("plain", "plain==1.0")], "3.11.7", offline)
+    second = hashlib.sha256((index / "plain" / "plain-2.0-py3-none-any.whl").read_bytes())
+    first = hashlib.sha256((index / "plain" / "plain-1.0-py3-none-any.whl").read_bytes())
+    changed = lock.text.replace(first.hexdigest(), second.hexdigest())
+    with pytest.raises(IntegrityError, match="cannot be installed"):
+        restore_environment(changed, offline / "env", sys.version.split()[0])
+
+
+def test_what_reads_a_model_back_is_locked_with_it_and_only_it(offline: Path) -> None:
+    """A torch model would carry skops because its script borrowed scikit-learn's data."""
+    of_torch = capture_environment(["scikit-learn"], offline, allow_network=False, loader="torch")
+    names = {package.name for package in of_torch.packages}
+    assert "skops" not in names
+    assert "safetensors" in names
 
 
 @pytest.mark.slow
