@@ -230,6 +230,7 @@ def test_a_file_that_is_no_database_is_refused_and_rebuilt(
         "stemma.db",
         "stemma.db-shm",
         "stemma.db-wal",
+        "stemma.db.mark",
         "stemma.db.seal",
     ]
 

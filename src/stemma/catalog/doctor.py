@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from stemma.catalog import rows as build
 from stemma.catalog.replay import Records, load_records
 from stemma.db.engine import Database
+from stemma.db.mark import is_mark_damaged, mark_path
 from stemma.db.rows import Value, is_sound, name_row
 from stemma.db.salvage import engine_complaints, read_rows
 from stemma.db.schema import read_generation
@@ -111,6 +112,10 @@ def _examine_file(database: Database) -> Iterator[RowProblem]:
             state = SealState.BROKEN
         if state is SealState.BROKEN:
             yield _problem("file-damaged", database.name, "its bytes are not what was sealed")
+        if state is SealState.BEHIND:
+            yield _problem("rows-lost", database.name, "what was written last is gone")
+        if is_mark_damaged(database.path):
+            yield _problem("mark-damaged", str(mark_path(database.path)), "not what was written")
         if state is SealState.DAMAGED_SEAL:
             yield _problem("seal-damaged", f"{database.name}.seal", "not what was written")
     for line in engine_complaints(database):

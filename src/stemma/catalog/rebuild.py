@@ -8,7 +8,8 @@ carried over from the old database, row by row, each row only if it matches its 
 Invariants:
     * SQLite: a new file is made and sealed beside the old one and swapped in by rename, so
       that a crash leaves either database whole.  The old log goes before the rename: SQLite
-      would replay it into the new file.
+      would replay it into the new file.  Its generation goes on from the old seal and mark, so
+      neither is ever believed about the other file, whichever step a crash comes after.
     * PostgreSQL: all rows change in one transaction.
     * The chunk index is made again from the objects.
     * Rebuilding a sound database gives the same rows.
@@ -28,10 +29,11 @@ from stemma.catalog import rows as build
 from stemma.catalog.replay import Records, load_records
 from stemma.db.chunk_index import SqlChunkIndex
 from stemma.db.engine import Connection, Database, sqlite_path
+from stemma.db.mark import mark_path
 from stemma.db.rows import Value
 from stemma.db.salvage import sound_rows
-from stemma.db.schema import count_rows
-from stemma.db.seal import sidecar_path, sync_folder
+from stemma.db.schema import count_rows, raise_generation
+from stemma.db.seal import known_generation, sidecar_path, sync_folder
 from stemma.db.tables import run_points, runs, tracked
 from stemma.domain.errors import StemmaError
 from stemma.store.backends.base import BlobBackend
@@ -75,6 +77,8 @@ def rebuild(url: str, backend: BlobBackend) -> dict[str, int]:
         _remove(beside)
         try:
             with Database.open(f"sqlite:///{beside}", may_create=True) as database:
+                with database.write() as connection:
+                    raise_generation(connection, known_generation(path))
                 counts = _fill(database, backend, records, salvage)
             _swap(beside, path)
         finally:
@@ -133,18 +137,19 @@ def _write_runs(connection: Connection, records: Records, salvage: Salvage) -> N
 
 def _swap(new: Path, path: Path) -> None:
     """Put a closed, sealed database in the place of another; each step leaves one whole."""
-    for leftover in (sidecar_path(path), _log(path), _shared_memory(path)):
+    for leftover in (_log(path), _shared_memory(path)):
         leftover.unlink(missing_ok=True)
     sync_folder(path.parent)
     new.replace(path)
     sync_folder(path.parent)
-    if sidecar_path(new).exists():
-        sidecar_path(new).replace(sidecar_path(path))
-        sync_folder(path.parent)
+    for place in (sidecar_path, mark_path):
+        if place(new).exists():
+            place(new).replace(place(path))
+    sync_folder(path.parent)
 
 
 def _remove(path: Path) -> None:
-    for leftover in (path, sidecar_path(path), _log(path), _shared_memory(path)):
+    for leftover in (path, mark_path(path), sidecar_path(path), _log(path), _shared_memory(path)):
         leftover.unlink(missing_ok=True)
 
 

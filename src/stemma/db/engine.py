@@ -6,7 +6,8 @@ Invariants:
     * One writer at a time on both engines (``BEGIN IMMEDIATE``, an advisory lock), so what
       a write transaction has read stays true until it commits.
     * ``read()`` sees one consistent snapshot.
-    * Every write transaction raises ``meta.generation``; see ``stemma.db.seal`` for why.
+    * Every write transaction raises ``meta.generation``; see ``stemma.db.seal`` and
+      ``stemma.db.mark`` for why.
     * A SQLite file in a folder that may not be written can be read all the same.
     * Only errors of ``stemma.domain.errors`` leave this module.
 
@@ -37,6 +38,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from stemma.db import schema
 from stemma.db.failures import FOREIGN_ERRORS, corrupt, translate
+from stemma.db.mark import read_mark, write_mark
 from stemma.db.seal import Claim, SealState, is_log_empty, sidecar_path, sync_folder, write_seal
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 
@@ -129,9 +131,11 @@ class Database:
                 with connection.begin():
                     self._take_turn(connection)
                     yield connection
-                    schema.advance_generation(connection)
+                    generation = schema.advance_generation(connection)
         except FOREIGN_ERRORS as error:
             raise translate(error, self.name) from error
+        if self.path is not None:
+            write_mark(self.path, generation)
         self._has_written = True
 
     def close(self) -> None:
@@ -175,6 +179,8 @@ class Database:
             self.seal_state = claim.judge(generation)
             if self.seal_state is SealState.BROKEN:
                 raise corrupt(self.name, "its bytes are not what was written")
+            if self.seal_state is SealState.BEHIND:
+                raise corrupt(self.name, "what was written last is gone from it or its log")
         if revision != schema.HEAD:
             self._upgrade()
 
@@ -182,8 +188,8 @@ class Database:
         if self.path is None:
             return None
         if not self.path.is_file():
-            if sidecar_path(self.path).exists():
-                raise corrupt(self.name, "the file is gone, its seal is there")
+            if sidecar_path(self.path).exists() or read_mark(self.path):
+                raise corrupt(self.name, "the file is gone, its seal or mark is there")
             return Claim(seal=None, is_seal_damaged=False, digest="")
         return Claim.examine(self.path)
 
@@ -195,7 +201,10 @@ class Database:
         """Make the tables; a sealed or longer file without tables has lost them."""
         # What was seen before the tables were looked for: another command may make them now.
         if claim is not None and (
-            claim.seal is not None or claim.is_seal_damaged or claim.size_bytes > _EMPTY_SIZE_BYTES
+            claim.seal is not None
+            or claim.is_seal_damaged
+            or claim.acknowledged
+            or claim.size_bytes > _EMPTY_SIZE_BYTES
         ):
             raise corrupt(self.name, "its tables are gone")
         if not may_create:

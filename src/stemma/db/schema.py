@@ -77,11 +77,19 @@ def read_generation(connection: Connection) -> int:
     return int(check(meta, row).value)
 
 
-def advance_generation(connection: Connection) -> None:
-    """Count one write transaction."""
+def advance_generation(connection: Connection) -> int:
+    """Count one write transaction, and return its number."""
     following = read_generation(connection) + 1
     values = seal(meta, {"key": _GENERATION, "value": str(following)})
     connection.execute(update(meta).where(meta.c.key == _GENERATION).values(values))
+    return following
+
+
+def raise_generation(connection: Connection, floor: int) -> None:
+    """Count on from ``floor``, when the database has not come that far."""
+    if read_generation(connection) < floor:
+        values = seal(meta, {"key": _GENERATION, "value": str(floor)})
+        connection.execute(update(meta).where(meta.c.key == _GENERATION).values(values))
 
 
 def count_rows(connection: Connection) -> dict[str, int]:

@@ -22,7 +22,10 @@ differing hash is damage *only* if the generation read last equals the sidecar's
 * A flipped bit might change the generation itself and so make damage look stale; but
   that row carries its own digest, and a mismatch there is damage.
 
-A stale seal says nothing; row digests and ``stemma doctor`` (rows against records)
+A generation below the sealed or the acknowledged one (``stemma.db.mark``) means that rows
+are gone: the file is an older one, or its log was damaged.
+
+A stale seal says nothing else; row digests and ``stemma doctor`` (rows against records)
 stand alone until the next close.  A damaged sidecar is reported by doctor and
 replaced by the next write; the file itself is whole.
 
@@ -43,6 +46,8 @@ from typing import Final
 import msgspec
 from blake3 import blake3
 
+from stemma.db.mark import read_mark
+
 HASH_LIMIT_BYTES: Final = 256 * 1024 * 1024
 """Above this size only doctor hashes the file."""
 
@@ -58,6 +63,7 @@ class SealState(Enum):
     MISSING = "missing"
     DAMAGED_SEAL = "damaged-seal"
     UNCHECKED = "unchecked"
+    BEHIND = "behind"
     BROKEN = "broken"
 
 
@@ -82,16 +88,19 @@ class Claim:
         is_seal_damaged: There is a sidecar, but it is not what was written.
         digest: The file's hash; empty when it was not computed.
         size_bytes: The file's size; 0 when there was none.
+        acknowledged: The generation that the file must have reached.
     """
 
     seal: Seal | None
     is_seal_damaged: bool
     digest: str
     size_bytes: int = 0
+    acknowledged: int = 0
 
     @classmethod
     def examine(cls, database: Path, *, limit_bytes: int | None = HASH_LIMIT_BYTES) -> Claim:
         """Read the sidecar, then hash the file; the caller reads the generation afterwards."""
+        acknowledged = read_mark(database)
         data = _read_sidecar(database)
         seal = _parse(data) if data is not None else None
         size_bytes = database.stat().st_size
@@ -101,10 +110,13 @@ class Claim:
             is_seal_damaged=data is not None and seal is None,
             digest=hash_file(database) if is_hashed else "",
             size_bytes=size_bytes,
+            acknowledged=acknowledged,
         )
 
     def judge(self, generation: int) -> SealState:
         """Decide, given the generation that was read after the file was hashed."""
+        if generation < max(self.acknowledged, self.seal.generation if self.seal else 0):
+            return SealState.BEHIND
         if self.is_seal_damaged:
             return SealState.DAMAGED_SEAL
         if self.seal is None:
@@ -114,6 +126,13 @@ class Claim:
         if not self.digest:
             return SealState.UNCHECKED
         return SealState.SOUND if self.digest == self.seal.digest else SealState.BROKEN
+
+
+def known_generation(database: Path) -> int:
+    """Return the generation that a file of this name has certainly reached; 0: unknown."""
+    data = _read_sidecar(database)
+    seal = _parse(data) if data is not None else None
+    return max(read_mark(database), seal.generation if seal is not None else 0)
 
 
 def sidecar_path(database: Path) -> Path:
