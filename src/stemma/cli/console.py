@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Final, TextIO
 
 from stemma.cli import render
+from stemma.domain.errors import InvalidInputError
 
 _AGENT_VARIABLES: Final = ("AI_AGENT", "AGENT")
 _GREEN, _RED, _YELLOW, _BOLD, _RESET = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
@@ -184,6 +185,23 @@ def make_console(
         has_error_colour=wants_colour(colour, environment, is_tty=sys.stderr.isatty()),
         is_interactive=sys.stdin.isatty() and sys.stderr.isatty(),
     )
+
+
+def check_variables(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a variable that names no format or progress mode, as a flag would be.
+
+    Raises:
+        InvalidInputError: If there is one.
+    """
+    choices: dict[str, type[Enum]] = {"STEMMA_FORMAT": Format, "STEMMA_PROGRESS": ProgressMode}
+    for name, kind in choices.items():
+        allowed = [item.value for item in kind]
+        if environment.get(name, "") not in {"", *allowed}:
+            raise InvalidInputError(
+                f"{name} is {environment[name]!r}; it must be one of {', '.join(allowed)}",
+                code="bad-setting",
+                hint=f"unset {name}",
+            )
 
 
 def _format(name: str, environment: Mapping[str, str]) -> Format:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stemma.cli.console import Format, ProgressMode, make_console
+from stemma.cli.console import Format, ProgressMode, check_variables, make_console
 from stemma.cli.verbs import GROUPS, all_verbs, suggest_verb
 from stemma.cli.version import VERSION
 
@@ -79,6 +79,7 @@ class Verb(click.Command):
     def invoke(self, ctx: click.Context) -> object:
         """Make the console from the common options and hand it to the verb."""
         common = {name: ctx.params.pop(name, None) for name in _COMMON}
+        check_variables()
         ctx.obj = make_console(
             format_name=common["format_name"] or "",
             progress_name=common["progress_name"] or "",

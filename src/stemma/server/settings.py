@@ -29,6 +29,7 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 from stemma.domain.errors import InvalidInputError
+from stemma.domain.names import check_model_name
 from stemma.domain.ref import suggest
 from stemma.server.settings_files import PROJECT_FILE, settings_files
 
@@ -65,6 +66,7 @@ _KEYS: Final[dict[str, type]] = {
     "gc_grace_seconds": int,
     "lock_timeout_seconds": int,
 }
+_ENVIRONMENT: Final = "environment"
 _TRUE: Final = {"1", "true", "yes", "on"}
 _FALSE: Final = {"0", "false", "no", "off"}
 
@@ -95,8 +97,11 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
         for key, value in source.table.items():
             if key == "model":
                 models = _merge_models(models, value, source.origin)
-            elif key not in values:
-                values[key] = _checked(key, value, source.origin)
+                continue
+            # Checked also where another source wins: a mistake must not show up much later.
+            checked = _checked(key, value, source.origin)
+            if key not in values:
+                values[key] = checked
                 origins[key] = source.origin
     if not values.get("user"):
         values["user"] = _login_name()
@@ -118,15 +123,15 @@ def _sources(root: Path, variables: Mapping[str, str]) -> list[_Source]:
     """Return every source that exists, the one that wins first."""
     files = settings_files(root, variables)
     sources = [_from_environment(variables)]
-    project = _read_toml(files.project)
+    project, origin = _read_toml(files.project), PROJECT_FILE
     if project is None:
-        project = _tool_table(files.tool)
+        project, origin = _tool_table(files.tool), "[tool.stemma] in pyproject.toml"
     else:
         _refuse_password(project, files.project)
     if project is not None:
-        sources.append(_Source(origin=PROJECT_FILE, table=project))
+        sources.append(_Source(origin=origin, table=project))
     for path in (files.user, files.machine):
-        table = _read_toml(path)
+        table = _read_toml(path, is_projects=False)
         if table is not None:
             sources.append(_Source(origin=str(path), table=table))
     return sources
@@ -138,7 +143,7 @@ def _from_environment(variables: Mapping[str, str]) -> _Source:
         text = variables.get(f"STEMMA_{key.upper()}")
         if text is not None:
             table[key] = _from_text(key, kind, text)
-    return _Source(origin="environment", table=table)
+    return _Source(origin=_ENVIRONMENT, table=table)
 
 
 def _from_text(key: str, kind: type, text: str) -> object:
@@ -163,11 +168,20 @@ def _from_text(key: str, kind: type, text: str) -> object:
     return text
 
 
-def _read_toml(path: Path) -> dict[str, object] | None:
+def _read_toml(path: Path, *, is_projects: bool = True) -> dict[str, object] | None:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if isinstance(error, PermissionError) and not is_projects:
+            return None  # somebody else's home
+        # The project's is never skipped: its gates would silently not hold.
+        raise InvalidInputError(
+            f"{path} cannot be read: {error.strerror}",
+            code="bad-settings-file",
+            hint=f"ls -ld {path}",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(
             f"{path.name} is not TOML: {error}", code="bad-settings-file", hint=f"edit {path}"
@@ -206,6 +220,12 @@ def _checked(key: str, value: object, origin: str) -> object:
             code="bad-setting",
             hint=f"edit {origin}",
         )
+    if isinstance(value, int) and value < 0:
+        raise InvalidInputError(
+            f"{origin}: {key} is {value}; it must not be negative",
+            code="bad-setting",
+            hint=f"unset STEMMA_{key.upper()}" if origin == _ENVIRONMENT else f"edit {origin}",
+        )
     return value
 
 
@@ -220,8 +240,19 @@ def _merge_models(
         )
     merged = dict(known)
     for name, table in value.items():
+        _check_table_name(name, origin)
         merged[name] = {**table, **merged.get(name, {})}
     return merged
+
+
+def _check_table_name(name: str, origin: str) -> None:
+    """Refuse a table for a model that cannot exist: its gates would never hold."""
+    try:
+        check_model_name(name)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{origin}: [model.{name}]: {error.message}", code=error.code, hint=error.hint
+        ) from error
 
 
 def _login_name() -> str:

@@ -6,6 +6,7 @@ every call and reads none.
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -31,7 +32,8 @@ class SettingsFiles(NamedTuple):
 
 def settings_files(root: Path, variables: Mapping[str, str]) -> SettingsFiles:
     """Return the settings files of the project at ``root``, whether they exist or not."""
-    home = Path(variables.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    # Not Path.home(), which raises for a user without a home, as many containers have.
+    home = Path(variables.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))  # noqa: PTH111
     return SettingsFiles(
         project=root / PROJECT_FILE,
         tool=root / "pyproject.toml",

@@ -189,7 +189,7 @@ def examine_project(start: Path | None = None) -> DoctorReport:
     root = find_project(start)
     try:
         hub = open_hub(root)
-    except IntegrityError as error:
+    except (IntegrityError, NotFoundError) as error:
         # The frames' own headers say where chunks are, so objects can be checked without rows.
         objects = ObjectStore(LocalBackend(root / STATE_FOLDER / "objects"), MemoryChunkIndex())
         objects.rebuild_index()
