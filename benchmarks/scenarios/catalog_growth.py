@@ -7,14 +7,11 @@ process; SQLite with ``synchronous=FULL``.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.digits import ENVIRONMENT, STEMMA, digits_project
 from benchmarks.measure import commands, least_seconds
 from stemma.domain.digest import Digest
 from stemma.domain.manifest import Manifest
@@ -26,31 +23,17 @@ from stemma.hub.base import ReleaseRequest
 from stemma.hub.local import LocalHub
 from stemma.server.wiring import open_hub
 
-BIN = Path(sys.executable).parent
-DEMO = Path(__file__).parents[2] / "examples" / "demo"
 SIZES = (100, 1_000, 10_000)
 
 
 def run() -> dict[str, object]:
     """Measure at each size; seconds."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     figures: dict[str, object] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for file in ("train.py", "stemma.toml"):
-            (folder / file).write_text((DEMO / file).read_text(encoding="utf-8"), encoding="utf-8")
-        for command in (
-            ["stemma", "init"],
-            ["stemma", "run", "--", "python", "train.py"],
-            ["stemma", "release", "digits"],
-        ):
-            subprocess.run(
-                command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
-            )
+    with digits_project() as folder:
         for size in SIZES:
             with closing(open_hub(folder)) as hub:
                 _fill(hub, size)
-            figures[str(size)] = _measure(folder, size, environment)
+            figures[str(size)] = _measure(folder, size)
     return figures
 
 
@@ -87,7 +70,7 @@ def _variant(hub: LocalHub, manifest: Manifest, count: int) -> Manifest:
     )
 
 
-def _measure(folder: Path, size: int, environment: dict[str, str]) -> dict[str, float]:
+def _measure(folder: Path, size: int) -> dict[str, float]:
     with closing(open_hub(folder)) as hub:
         run_id = hub.start_run(RunStart(model="digits"))
         first = hub.resolve("digits@1.0.0").manifest
@@ -109,12 +92,12 @@ def _measure(folder: Path, size: int, environment: dict[str, str]) -> dict[str, 
         }
     wall = commands(
         {
-            "cli_log_all": [str(BIN / "stemma"), "log", "digits", "-n", str(size + 10)],
-            "cli_release_dry": [str(BIN / "stemma"), "release", "digits", "--dry-run"],
+            "cli_log_all": [STEMMA, "log", "digits", "-n", str(size + 10)],
+            "cli_release_dry": [STEMMA, "release", "digits", "--dry-run"],
         },
         rounds=3,
         cwd=folder,
-        environment=environment,
+        environment=ENVIRONMENT,
     )
     times.update({f"{name}_seconds": best["wall_ms"] / 1000 for name, best in wall.items()})
     times["database_bytes"] = (folder / ".stemma" / "stemma.db").stat().st_size

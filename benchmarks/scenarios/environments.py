@@ -6,39 +6,23 @@ of a second.  The baseline is ``python -m venv`` with ``pip install`` of the sam
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
 
+from benchmarks.digits import ENVIRONMENT, STEMMA, digits_project
 from benchmarks.measure import least_seconds
 from stemma.catalog.capture.environment import conflict_between
 from stemma.server.wiring import open_hub
 
-BIN = Path(sys.executable).parent
-DEMO = Path(__file__).parents[2] / "examples" / "demo"
-
 
 def run() -> dict[str, object]:
     """Measure in a project with one release of digits; seconds."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for file in ("train.py", "stemma.toml"):
-            (folder / file).write_text((DEMO / file).read_text(encoding="utf-8"), encoding="utf-8")
-        for command in (
-            ["stemma", "init"],
-            ["stemma", "run", "--", "python", "train.py"],
-            ["stemma", "release", "digits"],
-        ):
-            subprocess.run(
-                command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
-            )
-        cold = {**environment, "UV_CACHE_DIR": str(folder / "empty-cache")}
+    with digits_project() as folder:
+        cold = {**ENVIRONMENT, "UV_CACHE_DIR": str(folder / "empty-cache")}
         figures: dict[str, object] = {
             "restore_cold_seconds": _checkout(folder, "cold", cold),
             "restore_warm_seconds": min(_checkout(folder, f"warm{i}", cold) for i in range(3)),
@@ -57,7 +41,7 @@ def run() -> dict[str, object]:
 def _checkout(folder: Path, target: str, environment: dict[str, str]) -> float:
     started = time.perf_counter()
     subprocess.run(
-        ["stemma", "checkout", "digits@1.0.0", "--to", target, "--env"],
+        [STEMMA, "checkout", "digits@1.0.0", "--to", target, "--env"],
         cwd=folder,
         env=environment,
         check=True,
