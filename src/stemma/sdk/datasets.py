@@ -1,4 +1,8 @@
-"""``stemma.data``: datasets of recorded versions, verified, as files, arrays or frames."""
+"""``stemma.data``: datasets, verified, as files, arrays or frames.
+
+Of recorded versions, and of files that ``stemma add`` tracks: what a pointer names is read
+from the store, whatever lies at its path.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from stemma.catalog.capture.data import capture_dataset_path
+from stemma.catalog.pointer_files import SUFFIX
+from stemma.catalog.pointers import pointer_path, read_pointer
 from stemma.domain import component
 from stemma.domain.component import DatasetRole
+from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.domain.manifest import Manifest
 from stemma.domain.ref import did_you_mean, suggest
@@ -52,6 +60,11 @@ class Dataset:
     def identity(self) -> str:
         """Digest of its canonical content."""
         return str(self._record.identity)
+
+    @property
+    def source(self) -> str:
+        """Where it came from, as it was named when it was recorded."""
+        return self._record.source
 
     @property
     def columns(self) -> tuple[component.ValueSpec, ...]:
@@ -140,9 +153,18 @@ class Dataset:
         """Return a ``pyarrow.Table``.
 
         Raises:
-            InvalidInputError: If pyarrow or pandas is missing, or the format has no rows.
+            InvalidInputError: If pyarrow or pandas is missing, the format has no rows, or Arrow
+                has no type for a column.
         """
-        return _library("pyarrow").Table.from_pandas(self.to_pandas())
+        arrow = _library("pyarrow")
+        try:
+            return arrow.Table.from_pandas(self.to_pandas())
+        except arrow.ArrowException as error:
+            raise InvalidInputError(
+                f"dataset {self.name} is no Arrow table: {error}",
+                code="not-a-table",
+                hint="use .to_pandas() or .path()",
+            ) from error
 
     @override
     def __repr__(self) -> str:
@@ -154,19 +176,50 @@ def data(ref: str, name: str = "") -> Dataset:
     """Find a dataset.
 
     Args:
-        ref: A version (``digits@1.0.0``), or the name of a dataset, which is looked for in the
-            newest run of each model.
+        ref: A version (``digits@1.0.0``); the path of what ``stemma add`` tracks
+            (``data/train.csv``); or the name of a dataset, which is looked for in the newest
+            run of each model.
         name: Which of the version's datasets; without, its training data.
 
     Raises:
         NotFoundError: If there is none of that name.
+        IntegrityError: If a pointer, or what it names, is damaged.
         InvalidInputError: If a version has several training datasets and none is named.
     """
     with closing(open_hub()) as hub:
+        pointer = _find_pointer(hub, ref) if not name else None
+        if pointer is not None:
+            return Dataset(_tracked(hub, ref, pointer))
         models = {view.name for view in hub.list_models()}
         if "@" in ref or ref in models:
             return Dataset(_choose(hub.resolve(ref).manifest, ref, name))
         return Dataset(_search(hub, ref, models))
+
+
+def _find_pointer(hub: Hub, ref: str) -> Path | None:
+    """Return the pointer file of a tracked path, seen from here or from the project's root."""
+    named = Path(ref.removesuffix(SUFFIX))
+    places = (pointer_path(folder / named) for folder in (Path(), hub.project_root) if named.name)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _tracked(hub: Hub, ref: str, file: Path) -> component.Dataset:
+    pointer = read_pointer(file)
+    folder = materialise(hub, pointer.content)
+    tracked = file.name.removesuffix(SUFFIX)
+    content = folder if pointer.kind == "folder" else folder / tracked
+    found = capture_dataset_path(tracked, content, DatasetRole.TRAINING)
+    return component.Dataset(
+        name=tracked,
+        role=found.role,
+        identity=Digest.blake3(found.canonical_digest),
+        content=pointer.content,
+        format=found.format,
+        row_count=found.row_count,
+        size_bytes=pointer.size_bytes,
+        columns=found.columns,
+        source=ref.removesuffix(SUFFIX),
+    )
 
 
 def _choose(manifest: Manifest, ref: str, name: str) -> component.Dataset:

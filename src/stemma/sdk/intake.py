@@ -22,6 +22,7 @@ from stemma.sdk.adapters.arrays import Table, as_array, as_table, split_pair
 from stemma.sdk.adapters.base import Answers, CaptureRequest, ModelAdapter
 from stemma.sdk.adapters.pickled import capture_pickle
 from stemma.sdk.adapters.registry import adapter_for, find_adapter
+from stemma.sdk.datasets import Dataset
 from stemma.sdk.measure import measure
 
 
@@ -68,7 +69,7 @@ class TakenModel:
 def take_dataset(
     name: str, value: object, role: str, preprocessing: Sequence[str], folder: Path
 ) -> CapturedDataset:
-    """Read a dataset from arrays, a DataFrame or a path.
+    """Read a dataset from arrays, a DataFrame, a path or what ``stemma.data`` returned.
 
     Raises:
         InvalidInputError: If the role is unknown or the value cannot be read.
@@ -81,6 +82,9 @@ def take_dataset(
         raise InvalidInputError(
             f"dataset {name} has the role {role!r}", code="unknown-role", hint=f"use {allowed}"
         ) from error
+    if isinstance(value, Dataset):
+        found = capture_dataset_path(name, value.path(), purpose, preprocessing)
+        return replace(found, source=value.source)
     if isinstance(value, str | Path):
         return capture_dataset_path(name, Path(value), purpose, preprocessing)
     return _take_table(name, as_table(value), purpose, preprocessing, folder)

@@ -176,7 +176,7 @@ class Run:
         Args:
             name: Its name.
             value: ``X`` or ``(X, y)`` with (n, …) numbers or text and (n,) labels; a DataFrame;
-                or the path of a file or folder.
+                the path of a file or folder; or what ``stemma.data`` returned.
             role: ``training``, ``validation`` or ``test``.
             preprocessing: Each preprocessing or augmentation step, in order.
 

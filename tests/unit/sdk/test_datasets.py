@@ -1,0 +1,114 @@
+"""Datasets by path, by version and by name: what comes back is what was recorded."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+import stemma
+from stemma.catalog.pointers import Pointer, write_pointer
+from stemma.domain.digest import Digest
+from stemma.domain.errors import InvalidInputError, NotFoundError
+from stemma.sdk.intake import take_dataset
+from stemma.server.wiring import open_hub
+
+pytestmark = [
+    pytest.mark.slow,
+    # There is no network here, and uv's cache may be empty.
+    pytest.mark.filterwarnings("ignore:no hashes in the lock"),
+]
+
+
+def _track(path: Path) -> None:
+    """Do what ``stemma add`` does."""
+    with closing(open_hub()) as hub, hub.writing():
+        names = [path.name] if path.is_file() else [file.name for file in path.iterdir()]
+        tree = hub.objects.put_tree(path if path.is_dir() else path.parent, names)
+        hub.track(path.relative_to(hub.project_root).as_posix(), tree.digest)
+    kind = "file" if path.is_file() else "folder"
+    write_pointer(path, Pointer(kind=kind, size_bytes=tree.size_bytes, content=tree.digest))
+
+
+@pytest.fixture
+def table(project: Path) -> Path:
+    """A tracked table, edited since."""
+    path = project / "data" / "train.csv"
+    path.parent.mkdir()
+    path.write_text("a,b\n1,2\n3,4\n", encoding="utf-8")
+    _track(path)
+    path.write_text("edited", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("ref", ["data/train.csv", "data/train.csv.stemma", "train.csv"])
+def test_a_tracked_file_is_read_from_the_store(
+    ref: str, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training would read a file that was edited since it was added, or is not there."""
+    if "/" not in ref:
+        monkeypatch.chdir(table.parent)
+    table.unlink()
+    found = stemma.data(ref)
+    assert (found.name, found.row_count, found.source) == (
+        "train.csv",
+        2,
+        ref.removesuffix(".stemma"),
+    )
+    assert found.path().read_text(encoding="utf-8") == "a,b\n1,2\n3,4\n"
+    assert found.to_pandas().shape == (2, 2)
+    found.path().write_text("changed in the cache", encoding="utf-8")
+    assert found.path().read_text(encoding="utf-8") == "a,b\n1,2\n3,4\n"
+
+
+def test_a_tracked_path_is_found_from_a_folder_below_the_project(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same script would fail when it is started in another folder."""
+    (table.parent / "scripts").mkdir()
+    monkeypatch.chdir(table.parent / "scripts")
+    assert stemma.data("data/train.csv").row_count == 2
+
+
+def test_a_tracked_folder_comes_back_as_a_folder(project: Path) -> None:
+    """Images could be added but not trained on."""
+    folder = project / "images"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a", encoding="utf-8")
+    _track(folder)
+    found = stemma.data("images")
+    assert "folder" in repr(found)
+    assert (found.path() / "a.txt").read_text(encoding="utf-8") == "a"
+
+
+def test_a_tracked_file_is_recorded_under_the_path_the_user_gave(
+    table: Path, tmp_path: Path
+) -> None:
+    """A version would say that its data came from Stemma's cache."""
+    captured = take_dataset("train", stemma.data("data/train.csv"), "training", (), tmp_path)
+    assert captured.source == "data/train.csv"
+    assert captured.row_count == 2
+
+
+def test_content_that_is_not_in_the_store_is_said(project: Path) -> None:
+    """An empty folder would be trained on."""
+    nowhere = Digest.blake3("0" * 64)
+    write_pointer(project / "gone.csv", Pointer(kind="file", size_bytes=4, content=nowhere))
+    with pytest.raises(NotFoundError, match="holds no tree"):
+        stemma.data("gone.csv")
+
+
+def test_a_name_that_nothing_has_names_what_is_near(project: Path) -> None:
+    """A typing error would read as missing data."""
+    with stemma.run("line") as run:
+        run.data("rows", np.array([[0.0], [1.0]]))
+        run.model(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]))
+    assert stemma.data("rows").row_count == 2
+    with pytest.raises(NotFoundError, match="no dataset is called row"):
+        stemma.data("row")
+    with pytest.raises(InvalidInputError, match="needs pyarrow, which is not installed") as failure:
+        stemma.data("rows").to_arrow()
+    assert failure.value.hint == "pip install pyarrow"
