@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from typing_extensions import override
 
 from stemma.catalog.capture.work_folder import remove_abandoned
 from stemma.catalog.doctor import examine
-from stemma.catalog.holdings import find_losses
-from stemma.catalog.pointer_files import find_pointers
+from stemma.catalog.harm import ObjectProblem, find_harm
+from stemma.catalog.pointer_files import SUFFIX, find_pointers
 from stemma.catalog.pointers import read_pointer
 from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError
 from stemma.hub.base import DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
 from stemma.store.gc import GcReport, collect
+from stemma.store.keys import parse_key
 from stemma.store.objects import ObjectStore
 from stemma.store.verify import verify
+
+
+_LATER: Final = "remotes, which will keep a second copy, come later"
 
 
 class LocalStorage(StorageVerbs):
@@ -44,11 +50,22 @@ class LocalStorage(StorageVerbs):
             roots = parts.catalog.gc_roots(now, self._expiry)
             return collect(
                 parts.objects,
-                [root.digest for root in roots],
+                [*(root.digest for root in roots), *self._pointed_at()],
                 now=now,
                 grace_seconds=grace_seconds,
                 is_dry_run=is_dry_run,
             )
+
+    def _pointed_at(self) -> Iterator[Digest]:
+        """Yield the stored trees of the pointers that lie in the project.
+
+        Their rows are lost when the database was lost; a damaged pointer stops collection,
+        for nobody can tell what it stands for.
+        """
+        for path in find_pointers(self._parts.root):
+            content = read_pointer(path).content
+            if self._parts.objects.has_tree(content):
+                yield content
 
     def _expiry(self, model: str) -> timedelta:
         return timedelta(days=self._parts.policy(model).expiry_days)
@@ -78,37 +95,84 @@ def examine_files(
     root: Path, objects: ObjectStore, findings: list[Finding], rows_checked: int
 ) -> DoctorReport:
     """Check every object and pointer, and join what was found with ``findings``."""
-    report = verify(objects)
-    findings += [
-        Finding(kind=problem.kind, where=problem.key, detail=problem.detail) for problem in report
-    ]
-    findings += [
-        Finding(
-            kind="missing-object",
-            where=loss.version,
-            detail=f"its {loss.part}, {loss.digest}, is not in the store",
-        )
-        for loss in find_losses(objects)
-    ]
+    counted = _Counter()
+    problems = verify(objects, counted)
     pointers = find_pointers(root)
-    findings += _pointer_findings(pointers, objects)
+    tracked, unreadable = _read_pointers(root, pointers)
+    harmed = find_harm(objects, problems, tracked)
+    # What verify says of a record is said again when rows are compared with records.
+    records = {str(key.digest) for problem in problems if (key := parse_key(problem.key))}
+    findings = [
+        finding
+        for finding in findings
+        if finding.kind != "record-damaged" or finding.where not in records
+    ]
+    findings += [_object_finding(problem) for problem in harmed]
+    findings += unreadable
     return DoctorReport(
         findings=tuple(sorted(findings, key=lambda finding: finding.is_harmless)),
-        checked={"rows": rows_checked, "pointers": len(pointers)},
+        checked={
+            "objects": counted.object_count,
+            "rows": rows_checked,
+            "pointers": len(pointers),
+        },
     )
 
 
-def _pointer_findings(pointers: list[Path], objects: ObjectStore) -> Iterator[Finding]:
+class _Counter:
+    """Counts the objects that ``verify`` reports progress of, one call for each."""
+
+    def __init__(self) -> None:
+        self.object_count = 0
+
+    def __call__(self, _size_bytes: int, /) -> None:
+        """Count one."""
+        self.object_count += 1
+
+
+def _object_finding(problem: ObjectProblem) -> Finding:
+    harms = (*problem.versions, *(f"tracked {path}" for path in problem.paths))
+    return Finding(
+        kind=problem.kind,
+        where=problem.key,
+        detail=problem.detail,
+        fix=_object_fix(problem),
+        harms=harms,
+        parts=problem.files,
+    )
+
+
+def _object_fix(problem: ObjectProblem) -> str:
+    """Say what can be done now; remotes, which will hold a copy, do not exist yet."""
+    if problem.kind in {"index-missing", "index-wrong"}:
+        return "stemma doctor --rebuild"
+    file = f".stemma/objects/{problem.key}"
+    is_there = problem.kind != "missing-object"
+    if problem.paths:
+        # A damaged object is believed to be stored already; it must go before add stores it anew.
+        steps = [f"rm {shlex.quote(file)}"] if is_there else []
+        steps += [f"stemma add {shlex.quote(path)}" for path in problem.paths]
+        return " && ".join(steps) + "   (while the tracked files are unchanged)"
+    if not problem.versions:
+        return f"rm {shlex.quote(file)}   (nothing recorded needs it)"
+    if not is_there:
+        what = problem.key if "/" in problem.key else f"the object {problem.key}"
+        return f"copy {what} from another copy of this project; {_LATER}"
+    again = f"rm {shlex.quote(file)}, then run the training again and release it"
+    return f"copy {file} from another copy of this project; without one: {again}; {_LATER}"
+
+
+def _read_pointers(root: Path, pointers: list[Path]) -> tuple[dict[str, Digest], list[Finding]]:
+    """Return what is tracked, and the pointers that cannot be read."""
+    tracked: dict[str, Digest] = {}
+    unreadable: list[Finding] = []
     for path in pointers:
         try:
-            pointer = read_pointer(path)
+            content = read_pointer(path).content
         except (IntegrityError, InvalidInputError) as error:
-            yield Finding(kind="bad-pointer", where=str(path), detail=error.message, fix=error.hint)
-            continue
-        if not objects.has_tree(pointer.content):
-            yield Finding(
-                kind="pointer-without-content",
-                where=str(path),
-                detail=f"{pointer.content} is not in the store",
-                fix=f"stemma add {str(path).removesuffix('.stemma')}",
+            unreadable.append(
+                Finding(kind="bad-pointer", where=str(path), detail=error.message, fix=error.hint)
             )
+        else:
+            tracked[str(path.relative_to(root)).removesuffix(SUFFIX)] = content
+    return tracked, unreadable
