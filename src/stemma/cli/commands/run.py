@@ -216,7 +216,7 @@ def _account(
     if end.has_failed:
         if not closed:
             answers += _failed_unrecorded(console, hub, files, end)
-        console.show_failure(f"{files.command[0]} ended with {end.words}; nothing to release")
+        console.show_failure(*_failure(files, closed, end))
         return (ExitCode.INTERRUPTED if end.was_interrupted else ExitCode.FAILED), answers
     if not closed:
         console.show_failure(
@@ -226,6 +226,18 @@ def _account(
         return ExitCode.FAILED, answers
     is_done = all(record.state is RunState.FINISHED for record in closed)
     return (ExitCode.DONE if is_done else ExitCode.FAILED), answers
+
+
+def _failure(files: RunFiles, records: Sequence[RunRecord], end: ChildEnd) -> tuple[str, str]:
+    """Say how the command failed, and where to look; a run it finished before stays."""
+    from stemma.domain.run import RunState
+
+    what = f"{files.command[0]} {end.sentence}"
+    hint = f"stemma log {records[0].start.model} --runs" if records else ""
+    finished = [record.id for record in records if record.state is RunState.FINISHED]
+    if finished:
+        return f"{what} after {', '.join(finished)} was recorded", hint
+    return f"{what}; nothing to release", hint
 
 
 def _failed_unrecorded(
