@@ -153,6 +153,8 @@ class Finding:
         detail: What is wrong.
         fix: Command that helps.
         is_harmless: Nothing is lost or wrong, only worth knowing.
+        harms: What cannot be used because of it, e.g. ``digits 1.1.0, 1.0.1: artifact``.
+        parts: What else is wrong for the same reason, e.g. files with chunks in a damaged frame.
     """
 
     kind: str
@@ -160,6 +162,8 @@ class Finding:
     detail: str
     fix: str = ""
     is_harmless: bool = False
+    harms: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,6 @@ from stemma.store.keys import parse_key
 from stemma.store.objects import ObjectStore
 from stemma.store.verify import verify
 
-
 _LATER: Final = "remotes, which will keep a second copy, come later"
 
 

@@ -83,3 +83,9 @@ def stemma_here(stemma_in: Stemma, tmp_path_factory: pytest.TempPathFactory) -> 
         return stemma_in(folder, *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def fill(stemma_in: Stemma) -> Callable[[Path], Path]:
+    """Return what makes a project of a folder."""
+    return lambda folder: _fill(folder, stemma_in)

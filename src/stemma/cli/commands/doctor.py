@@ -45,6 +45,7 @@ def command(console: Console, *, is_rebuild: bool, are_settings: bool) -> ExitCo
                     finding.where,
                     finding.detail,
                     finding.fix,
+                    "; ".join(finding.harms),
                 ]
                 for finding in report.findings
             ],
@@ -56,7 +57,9 @@ def command(console: Console, *, is_rebuild: bool, are_settings: bool) -> ExitCo
 def _card(report: DoctorReport) -> list[str]:
     from stemma.cli import render
 
-    checked = ", ".join(f"{number:,} {kind}" for kind, number in report.checked.items())
+    checked = ", ".join(
+        render.count(number, kind.removesuffix("s")) for kind, number in report.checked.items()
+    )
     problems = [finding for finding in report.findings if not finding.is_harmless]
     if problems:
         head = f"{render.REFUSED} {render.count(len(problems), 'problem')} found in {checked}"
@@ -66,6 +69,9 @@ def _card(report: DoctorReport) -> list[str]:
     for finding in report.findings:
         mark = render.NOTED if finding.is_harmless else render.REFUSED
         lines.append(f"  {mark} {finding.kind}  {finding.where}  {render.clean(finding.detail)}")
+        if finding.harms:
+            lines.append(f"    harms {'; '.join(finding.harms)}")
+        lines += [f"    - {render.clean(part)}" for part in finding.parts]
         if finding.fix:
             lines.append(f"    fix: {finding.fix}")
     return lines
