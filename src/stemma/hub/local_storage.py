@@ -10,6 +10,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from stemma.catalog import stat_cache
 from stemma.catalog.capture.work_folder import remove_abandoned
 from stemma.catalog.doctor import examine
 from stemma.catalog.harm import ObjectProblem, find_harm
@@ -99,6 +100,9 @@ def examine_files(
     pointers = find_pointers(root)
     tracked, unreadable = _read_pointers(root, pointers)
     harmed = find_harm(objects, problems, tracked)
+    if harmed:
+        # Else `stemma add` would believe that what is damaged is stored.
+        stat_cache.forget(root / ".stemma")
     # What verify says of a record is said again when rows are compared with records.
     records = {str(key.digest) for problem in problems if (key := parse_key(problem.key))}
     findings = [

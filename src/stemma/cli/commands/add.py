@@ -53,6 +53,9 @@ def command(console: Console, *, paths: tuple[Path, ...]) -> ExitCode:
 
 
 def _add(console: Console, hub: Hub, path: Path) -> _Added:
+    import time
+
+    from stemma.catalog import stat_cache
     from stemma.catalog.pointers import Pointer, ignore_in_git, pointer_path, write_pointer
     from stemma.cli.progress import progress
     from stemma.domain.errors import NotFoundError
@@ -61,13 +64,15 @@ def _add(console: Console, hub: Hub, path: Path) -> _Added:
     if not tracked.exists():
         raise NotFoundError(f"no {path}", code="file-not-found", hint=f"ls {path.parent}")
     base, files = _files(tracked)
-    total = sum(file.lstat().st_size for file in files.values())
+    state = hub.project_root / ".stemma"
+    seen = stat_cache.survey(state, base, list(files), now_ns=time.time_ns())
     with hub.writing():
-        with progress(console, f"adding {path}", total) as reporter:
-            tree = hub.objects.put_tree(base, list(files), progress=reporter.advance)
-            reporter.meter.saved_bytes = tree.size_bytes - tree.new_bytes
+        with progress(console, f"adding {path}", seen.unread_bytes) as reporter:
+            tree = stat_cache.store(hub.objects, seen, reporter.advance)
+            reporter.meter.saved_bytes = seen.unread_bytes - tree.new_bytes
         hub.track(tracked.relative_to(hub.project_root.resolve()).as_posix(), tree.digest)
-    sha256 = tree.files[tracked.name].sha256 if tracked.is_file() else None
+    single = tree.entries[0].digest if tracked.is_file() else None
+    sha256 = hub.objects.sha256(single) if single is not None else None
     pointer = Pointer(
         kind="file" if tracked.is_file() else "folder",
         size_bytes=tree.size_bytes,
