@@ -203,24 +203,33 @@ def defining_source(
     modules: set[Path] = set()
     for item in objects:
         for part in _own_classes(item) if isinstance(item, type) else [item]:
+            file = _own_file(part)
+            if (
+                file is None
+            ):  # Asked first: parsing a library for its classes takes most of a second.
+                continue
             try:
-                file = inspect.getsourcefile(part)  # type: ignore[arg-type]
                 text = _source_of(part, file, kept)
             except (OSError, TypeError):
-                continue
-            if file is None or not is_own_file(Path(file)):
                 continue
             module = _public_module(getattr(part, "__module__", "") or "")
             sources[f"{module}.{getattr(part, '__qualname__', '')}"] = text
             if getattr(part, "__module__", "") != "__main__":
-                modules.add(Path(file).resolve())
+                modules.add(file)
     return dict(sorted(sources.items())), tuple(sorted(modules))
 
 
-def _source_of(part: Any, file: str | None, kept: Mapping[Path, Path]) -> str:
-    path = Path(file).resolve() if file is not None else None
-    copy = kept.get(path) if path is not None else None
-    if path is None or copy is None or path.read_bytes() == copy.read_bytes():
+def _own_file(part: Any) -> Path | None:
+    try:
+        file = inspect.getsourcefile(part)
+    except TypeError:
+        return None
+    return Path(file).resolve() if file is not None and is_own_file(Path(file)) else None
+
+
+def _source_of(part: Any, file: Path, kept: Mapping[Path, Path]) -> str:
+    copy = kept.get(file)
+    if copy is None or file.read_bytes() == copy.read_bytes():
         return inspect.getsource(part)
     return _definition(copy.read_text(encoding="utf-8"), part.__qualname__)
 
