@@ -5,6 +5,7 @@ A page is a sequence of blocks.  A fenced block whose first line names a file
 ``<!-- edit FILE: OLD => NEW -->`` edits it, as the prose around it asks the reader to.  A
 ``console`` block holds commands after ``$`` and what they print; ``…`` stands for
 anything.  Ids, digests, times and user names are normalised on both sides.
+A page whose first line is ``<!-- needs: MODULE … -->`` is skipped where one is missing.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ BLOCK = re.compile(
     r"|^<!-- edit (?P<file>\S+): (?P<old>.*?) => (?P<new>.*?) -->$",
     re.MULTILINE | re.DOTALL,
 )
+NEEDS = re.compile(r"\A<!-- needs: (?P<modules>[\w ]+?) -->$", re.MULTILINE)
 NORMAL = (
     (re.compile(r"r-[0-9a-f]{4,}"), "r-ID"),
     (re.compile(r"\b(sha256:|blake3:)?[0-9a-f]{8,64}\b"), "DIGEST"),
@@ -102,6 +104,7 @@ class Reader:
             "STEMMA_FORMAT": "human",
             "STEMMA_USER": "ada",
             "PYTHONHASHSEED": "0",
+            "EXAMPLES": str(ROOT / "examples"),
         }
 
     def follow(self, page: str) -> None:
@@ -109,7 +112,9 @@ class Reader:
             if match["file"]:
                 self._edit(match["file"], match["old"], match["new"])
             elif match["title"]:
-                (self.folder / match["title"]).write_text(match["body"], encoding="utf-8")
+                path = self.folder / match["title"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(match["body"], encoding="utf-8")
             elif match["kind"] == "console":
                 for step in _steps(match["body"]):
                     self._do(step)
@@ -145,9 +150,13 @@ class Reader:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     """A newcomer who follows the page would be lost at the first difference."""
+    text = page.read_text(encoding="utf-8")
+    needs = NEEDS.search(text)
+    for module in needs["modules"].split() if needs else []:
+        pytest.importorskip(module, reason=f"{module} is an extra; `make test` installs it")
     folder = tmp_path / "project"
     folder.mkdir()
-    Reader(folder).follow(page.read_text(encoding="utf-8"))
+    Reader(folder).follow(text)
 
 
 def test_there_are_pages_to_run() -> None:
