@@ -51,3 +51,7 @@ def test_fine_tunes_get_the_number_their_evidence_asks_for(tmp_path: Path) -> No
     assert train_and_release(*base, "--lr", "1e-6", "--epochs", "1") == ("1.0.1", "patch")
     assert train_and_release(*base, "--lr", "3e-3", "--epochs", "10") == ("1.1.0", "minor")
     assert train_and_release("--wide", "--lr", "5e-2", "--epochs", "40") == ("2.0.0", "major")
+    assert json.loads(stemma("show", "digits-net@1.1.0", "--json"))["parents"] == [
+        "digits-net@1.0.0"
+    ]
+    assert json.loads(stemma("show", "digits-net@2.0.0", "--json"))["parents"] == []

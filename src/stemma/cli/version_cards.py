@@ -206,6 +206,8 @@ def _provenance(view: VersionView) -> list[str]:
         pairs.append(("reason", made.reason))
     if manifest.pipeline.command:
         pairs.append(("command", " ".join(manifest.pipeline.command)))
+    if view.parents:
+        pairs.append(("descends from", ", ".join(view.parents)))
     if release is not None:
         pairs.append(("released", f"{_moment(release.released_at)}  {release.released_by}"))
         why = release.verdict.sentence if release.verdict else "first version"

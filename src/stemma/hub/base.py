@@ -41,6 +41,7 @@ class VersionView:
         manifest: The manifest, verified.
         release: The release record; ``None`` when unreleased.
         channels: Channels that point here now.
+        parents: Labels of the versions it descends from, ``digits@1.0.0`` or a short digest.
     """
 
     model: str
@@ -49,6 +50,7 @@ class VersionView:
     manifest: Manifest
     release: Release | None = None
     channels: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

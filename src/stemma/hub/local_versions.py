@@ -14,6 +14,7 @@ from stemma.catalog.releasing import ReleaseOutcome, ReleaseRequest, ReleaseStat
 from stemma.catalog.resolve import resolve
 from stemma.catalog.service import LogEntry
 from stemma.catalog.sources import load_sources
+from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, NotFoundError
 from stemma.domain.facts import VersionFacts
 from stemma.domain.gate import check_gates
@@ -65,14 +66,20 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         found = resolve(catalog, ref)
         version = "" if found.release is None else found.release.version
         channels = catalog.channels(found.model) if version else {}
+        manifest = catalog.manifest(found.digest)
         return VersionView(
             model=found.model,
             version=version,
             digest=found.digest,
-            manifest=catalog.manifest(found.digest),
+            manifest=manifest,
             release=found.release,
             channels=tuple(sorted(name for name, at in channels.items() if at == version)),
+            parents=tuple(self._label(parent) for parent in manifest.provenance.parents),
         )
+
+    def _label(self, manifest: Digest) -> str:
+        released = self._parts.catalog.versions_of(manifest)
+        return "@".join(released[0]) if released else f"sha256:{manifest.short}"
 
     @override
     def facts(self, view: VersionView) -> VersionFacts:

@@ -31,6 +31,7 @@ from stemma.catalog.recording import Recorder
 from stemma.domain.errors import StemmaError
 from stemma.domain.manifest import Manifest, Provenance
 from stemma.domain.run import MetricPoint
+from stemma.sdk.lineage import Parents
 from stemma.sdk.notices import Terminated, warn
 from stemma.sdk.process import make_start, read_process
 from stemma.sdk.sources import LoadedSources
@@ -86,6 +87,7 @@ class Session:
                 self._sources.files(),
                 read=self._sources.read,
             )
+            self._parents = Parents()
             stack.pop_all()
 
     @property
@@ -154,6 +156,7 @@ class Session:
             created_by=self._start.created_by,
             host=self._start.host,
             reason=self._start.reason,
+            parents=self._parents.digests,
             summary_step_count=max(self._steps.values(), default=-1) + 1,
         )
         with self._hub.writing():
@@ -180,6 +183,7 @@ class Session:
             warn(f"run {self.id} failed, and that could not be recorded: {second}")
 
     def _close(self) -> None:
+        self._parents.close()
         self._work.close()
         self._hub.close()
 

@@ -30,6 +30,7 @@ from stemma.hub.base import (
 )
 from stemma.sdk.adapters.base import LoadRequest
 from stemma.sdk.adapters.registry import adapter_named
+from stemma.sdk.lineage import note_parent
 from stemma.sdk.materials import materialise
 from stemma.server.wiring import open_hub
 
@@ -214,6 +215,7 @@ def _load(hub: Hub, view: VersionView, options: LoadOptions) -> Any:
             code="pickle-not-loaded",
             hint=f"stemma.get({view.label!r}).path() gives the file, if you trust who made it",
         )
+    note_parent(view.digest)
     folder = materialise(hub, artifact.content)
     if artifact.loader == "file":
         return folder / artifact.files[0].path if len(artifact.files) == 1 else folder
@@ -225,6 +227,7 @@ def _load(hub: Hub, view: VersionView, options: LoadOptions) -> Any:
             files=tuple(file.path for file in artifact.files),
             code_folder=code,
             family=architecture.family,
+            entry_point=architecture.entry_point,
             into=options.into,
             trust=options.trust,
         )
