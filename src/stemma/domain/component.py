@@ -94,7 +94,7 @@ class GitState:
         remote: URL of ``origin`` without credentials; empty when there is none.
         commit: Full commit id; empty before the first commit.
         branch: Branch name; empty when detached.
-        is_dirty: Whether tracked files differed from the commit.
+        is_dirty: Whether tracked files differed from the commit, or it lacked a file that ran.
         patch: Blob of ``git diff --binary HEAD``, when dirty.
     """
 

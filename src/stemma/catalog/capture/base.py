@@ -137,7 +137,7 @@ class GitFacts:
         remote: URL of ``origin`` without credentials; empty when there is none.
         commit: Full commit id; empty before the first commit.
         branch: Branch name; empty when detached.
-        is_dirty: Whether tracked files differ from the commit.
+        is_dirty: Whether tracked files differ from the commit, or it lacks a file that ran.
         patch: Bytes of ``git diff --binary HEAD``; empty when clean or left out.
     """
 

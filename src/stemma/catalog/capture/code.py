@@ -174,7 +174,7 @@ class _Walk:
     def captured(self, imported_files: Sequence[Path]) -> CapturedCode:
         """Return what is reached now, and where it stands in git."""
         files = self.reach(imported_files)
-        git, git_notes = read_git(self.base) if self.base.is_dir() else (None, ())
+        git, git_notes = read_git(self.base, tuple(files)) if self.base.is_dir() else (None, ())
         has_entry = self.entry is not None and self.entry in self.seen
         return CapturedCode(
             files=files,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -26,10 +27,14 @@ _TIMEOUT_SECONDS: Final = 20.0
 _COMMAND: Final = ("git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
 
 
-def read_git(root: Path) -> tuple[GitFacts | None, tuple[str, ...]]:
+def read_git(root: Path, sources: Sequence[str] = ()) -> tuple[GitFacts | None, tuple[str, ...]]:
     """Return where the folder ``root`` stands in git, and notes for people.
 
     ``None`` when it is not inside a work tree, or git is absent or refuses.
+
+    Args:
+        root: Folder inside a work tree.
+        sources: Files below it that ran; one that git does not hold is an uncommitted change.
     """
     inside = _ask(root, "rev-parse", "--is-inside-work-tree")
     if inside != "true":
@@ -47,10 +52,18 @@ def read_git(root: Path) -> tuple[GitFacts | None, tuple[str, ...]]:
         remote=remote,
         commit=commit,
         branch=branch,
-        is_dirty=bool(patch) or bool(note),
+        is_dirty=bool(patch) or bool(note) or not _holds(root, sources),
         patch=patch,
     )
     return facts, (note,) if note else ()
+
+
+def _holds(root: Path, sources: Sequence[str]) -> bool:
+    """Whether git holds every source; it says nothing of ignored ones in a diff."""
+    if not sources:
+        return True
+    held = _ask(root, "--literal-pathspecs", "ls-files", "-z", "--cached", "--", *sources)
+    return held is not None and set(sources) <= set(held.split("\0"))
 
 
 def _patch(root: Path) -> tuple[bytes, str]:

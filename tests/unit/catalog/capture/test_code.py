@@ -138,6 +138,22 @@ def test_git_facts_follow_the_work_tree(project: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_source_file_that_git_does_not_hold_is_no_clean_commit(project: Path) -> None:
+    """A version would claim that its script is in a commit which never held it."""
+    git(project, "init", "--quiet")
+    write(project, {".gitignore": "train.py\n"})
+    git(project, "add", ".gitignore", "helper.py", "net")
+    git(project, "commit", "--quiet", "--message", "without the script")
+    ignored = capture_code(project / "train.py", project)
+    assert ignored.git is not None
+    assert ignored.git.is_dirty
+    git(project, "add", "--force", "train.py", "late.py")
+    git(project, "commit", "--quiet", "--message", "with everything it reaches")
+    held = capture_code(project / "train.py", project)
+    assert held.git is not None
+    assert not held.git.is_dirty
+
+
 def test_a_huge_patch_is_left_out_and_said(project: Path) -> None:
     """An edited data file in git would blow up every version."""
     git(project, "init", "-q")
