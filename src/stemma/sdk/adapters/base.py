@@ -84,6 +84,7 @@ class LoadRequest:
         files: Their relative paths.
         code_folder: Folder with the captured source; ``None`` unless the caller trusts it.
         family: Class path of the model.
+        entry_point: Path of the script that trained, in ``code_folder``; may be empty.
         into: Object that takes the state (torch); ``None`` when not given.
         trust: Type names that may be constructed although they are not scikit-learn's own.
     """
@@ -92,6 +93,7 @@ class LoadRequest:
     files: tuple[str, ...]
     code_folder: Path | None = None
     family: str = ""
+    entry_point: str = ""
     into: object = None
     trust: tuple[str, ...] = ()
 

@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +36,7 @@ from stemma.sdk.adapters.base import (
     class_path,
     defining_source,
 )
+from stemma.sdk.adapters.own_code import make_object
 
 # torch is no part of the locked environment (its wheel differs per platform), so the type
 # checker must not need it.
@@ -150,7 +148,7 @@ class TorchAdapter:
         state = _read(str(request.folder / FILE_NAME))
         module: Any = request.into
         if module is None and request.code_folder is not None:
-            module = _make_module(request)
+            module = make_object(request.family, request.code_folder, request.entry_point)
         if module is None:
             return TensorState(state)
         try:
@@ -334,54 +332,6 @@ def _optimizer_arguments(optimizer: Any) -> tuple[dict[str, object], dict[str, o
         is_default = name in parameters and parameters[name].default == value
         (defaulted if is_default else passed)[name] = value
     return passed, defaulted
-
-
-def _make_module(request: LoadRequest) -> object:
-    """Import the model's class from the captured code and make it without arguments."""
-    module_name, _, class_name = request.family.rpartition(".")
-    module = _import_from(module_name, str(request.code_folder))
-    kind = getattr(module, class_name, None)
-    if kind is None:
-        raise InvalidInputError(
-            f"{request.family} is not in the captured code",
-            code="class-missing",
-            hint="stemma.load(ref, into=module) puts the state into a module of yours",
-        )
-    try:
-        return kind()
-    except TypeError as error:
-        raise InvalidInputError(
-            f"{request.family} needs arguments: {error}",
-            code="class-needs-arguments",
-            hint="stemma.load(ref, into=module) puts the state into a module of yours",
-        ) from error
-
-
-def _import_from(name: str, folder: str) -> ModuleType:
-    """Import the captured module, even where one of that name is imported already."""
-    tops = {path.stem for path in Path(folder).iterdir()}
-    shadowed = {
-        known: module for known, module in sys.modules.items() if known.partition(".")[0] in tops
-    }
-    for known in shadowed:
-        del sys.modules[known]
-    writes_no_bytecode = sys.dont_write_bytecode
-    # The folder is a verified copy: nothing may be added to it.
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InvalidInputError(
-            f"{name} cannot be imported from the captured code: {error}",
-            code="class-missing",
-            hint="stemma.load(ref, into=module) puts the state into a module of yours",
-        ) from error
-    finally:
-        sys.path.remove(folder)
-        sys.dont_write_bytecode = writes_no_bytecode
-        sys.modules.update(shadowed)
 
 
 ADAPTER: Final[ModelAdapter] = TorchAdapter()

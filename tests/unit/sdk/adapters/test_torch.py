@@ -205,3 +205,47 @@ def test_a_module_that_needs_no_arguments_is_made_from_trusted_code(
     assert torch.equal(made.inner.weight, inner["inner"].weight)
     with pytest.raises(InvalidInputError, match="cannot be imported"):
         _load(capture(inner), code_folder=tmp_path, family="nowhere.Net")
+
+
+_SCRIPT = """
+import torch
+try:
+    import numpy
+except ImportError:
+    numpy = None
+WIDTH = 2
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(WIDTH, 1)
+class Wide(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+model = open("trained", "w")
+with open("trained", "w"):
+    pass
+if __name__ == "train":
+    raise RuntimeError
+"""
+
+
+def test_loading_a_class_of_the_script_does_not_train_again(
+    torch: Any, capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """stemma.load(trust_code=True) would run hours of training, and record it."""
+    monkeypatch.chdir(tmp_path)
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "train.py").write_text(_SCRIPT)
+    inner = torch.nn.ModuleDict({"inner": torch.nn.Linear(2, 1)})
+    options = {"code_folder": code, "entry_point": "train.py"}
+    made = _load(capture(inner), family="train.Net", **options)
+    assert torch.equal(made.inner.weight, inner["inner"].weight)
+    assert not (tmp_path / "trained").exists()
+    with pytest.raises(
+        InvalidInputError, match=r"train.Wide needs arguments: .*'width'"
+    ) as failure:
+        _load(capture(inner), family="train.Wide", **options)
+    assert failure.value.hint.startswith("stemma.load(ref, into=module)")
+    with pytest.raises(InvalidInputError, match="cannot be imported"):
+        _load(capture(inner), family="train.Gone", **options)
