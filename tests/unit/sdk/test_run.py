@@ -345,3 +345,37 @@ def test_a_script_edited_while_it_trains_is_recorded_as_it_ran(script: Path) -> 
         [entry] = tree.entries
         assert entry.digest == Digest.blake3(blake3(_EDITED.encode()).hexdigest())
     assert first.architecture.identity == second.architecture.identity
+
+
+_NOTEBOOK = """
+import sys, types
+main = sys.modules["__main__"]
+del main.__file__
+In = [""]
+main.get_ipython = lambda: types.SimpleNamespace(user_ns={"In": In})
+cells = [
+    "import numpy as np, stemma\\nfrom sklearn.linear_model import Ridge",
+    "alpha = 0.5",
+    "with stemma.run('line') as run:\\n"
+    "    run.model(Ridge(alpha=alpha).fit(np.array([[0.], [1.]]), [0., 1.]))",
+]
+for cell in cells:
+    In.append(cell)
+    exec(cell, main.__dict__)
+"""
+
+
+def test_the_cells_of_a_notebook_are_the_code_of_its_run(project: Path) -> None:
+    """A model trained in a notebook could not be made again."""
+    notebook = project.parent / "notebook.py"
+    notebook.write_text(_NOTEBOOK, encoding="utf-8")
+    subprocess.run([sys.executable, str(notebook)], cwd=project, check=True)
+    with closing(open_hub()) as hub:
+        manifest = hub.resolve(f"line@{_only_run().id}").manifest
+        folder = project / "out"
+        hub.objects.export_tree(manifest.architecture.content, folder)
+    assert manifest.architecture.entry_point == "cells.py"
+    assert manifest.pipeline.script == "cells.py"
+    text = (folder / "cells.py").read_text(encoding="utf-8")
+    assert "alpha = 0.5\n\nwith stemma.run" in text
+    assert "notebook.py" not in [path.name for path in folder.iterdir()]

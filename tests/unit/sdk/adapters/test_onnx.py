@@ -11,6 +11,7 @@ import onnx
 import pytest
 import skl2onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -105,3 +106,24 @@ def test_a_file_that_is_no_model_is_one_clear_error(tmp_path: Path, capture: Cap
         capture(path)
     with pytest.raises(IntegrityError, match="cannot be run"):
         adapter_named("onnx").load(LoadRequest(folder=tmp_path, files=("broken.onnx",)))
+
+
+def test_a_model_of_two_inputs_has_both_in_its_signature(capture: Capture) -> None:
+    """A caller would learn of the second input in production."""
+    rows = helper.make_tensor_value_info("rows", TensorProto.FLOAT, [None, 3])
+    mask = helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", 1])
+    total = helper.make_tensor_value_info("total", TensorProto.FLOAT, [None, 3])
+    cast = helper.make_node("Cast", ["mask"], ["weights"], to=TensorProto.FLOAT)
+    product = helper.make_node("Mul", ["rows", "weights"], ["total"])
+    graph = helper.make_graph([cast, product], "two", [rows, mask], [total])
+    opset = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, ir_version=10, opset_imports=opset)
+    signature = capture(model).signature
+    assert [(spec.name, spec.dtype, spec.shape) for spec in signature.inputs] == [
+        ("rows", "float32", (ANY_SIZE, 3)),
+        ("mask", "int64", (ANY_SIZE, 1)),
+    ]
+    assert [spec.name for spec in signature.outputs] == ["total"]
+    with pytest.raises(InvalidInputError, match="has 2 inputs") as failure:
+        adapter_for(model).answer(model, np.zeros((2, 3)), None)
+    assert "predict=lambda X" in failure.value.hint
