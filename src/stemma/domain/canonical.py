@@ -125,7 +125,7 @@ def decode(data: bytes, kind: type[T], *, what: str = "record") -> T:
     """
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_decode_hook)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(
             f"not a {what}: {error}", code=f"bad-{what.replace(' ', '-')}"
         ) from error
