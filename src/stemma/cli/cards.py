@@ -51,16 +51,20 @@ def component_lines(pairs: Iterable[tuple[str, str]], *, indent: int = 2) -> lis
     )
 
 
-def release_card(outcome: ReleaseOutcome, *, is_prerelease: bool = False) -> list[str]:
-    """Say how a release ended, and why the number is what it is."""
+def release_card(
+    outcome: ReleaseOutcome, *, is_prerelease: bool = False, channel: str = ""
+) -> list[str]:
+    """Say how a release ended, why the number is what it is, and which channel moved to it."""
+    moved = [("channel", f"{channel} points here now")] if channel else []
     match outcome.status:
         case ReleaseStatus.UNCHANGED:
             head = f"{render.NOTED} {outcome.model} {outcome.version} already is this"
-            return [f"{head}: all five components identical. Nothing to release."]
+            said = f"{head}: all five components identical. Nothing to release."
+            return [said, *render.labelled(moved)]
         case ReleaseStatus.REFUSED:
             return _refusal(outcome.gates)
         case ReleaseStatus.RELEASED | ReleaseStatus.WOULD_RELEASE:
-            return _release(outcome, is_prerelease=is_prerelease)
+            return _release(outcome, moved, is_prerelease=is_prerelease)
 
 
 def release_hints(outcome: ReleaseOutcome) -> list[str]:
@@ -78,7 +82,9 @@ def _refusal(gates: Sequence[GateResult]) -> list[str]:
     return [f"{render.REFUSED} not released: {what}", *render.labelled(lines)]
 
 
-def _release(outcome: ReleaseOutcome, *, is_prerelease: bool) -> list[str]:
+def _release(
+    outcome: ReleaseOutcome, moved: Sequence[tuple[str, str]], *, is_prerelease: bool
+) -> list[str]:
     is_done = outcome.status is ReleaseStatus.RELEASED
     mark, joint = (render.DONE, "") if is_done else (render.NOTED, "would be ")
     head = f"{mark} {outcome.model} {joint}{outcome.version}"
@@ -87,15 +93,17 @@ def _release(outcome: ReleaseOutcome, *, is_prerelease: bool) -> list[str]:
         if outcome.gates:
             summary = summarise_gates(outcome.gates)
             parts.append(f"gates: {summary.passed_count} of {summary.total_count} passed")
-        return ["   ".join(parts)]
+        return ["   ".join(parts), *render.labelled(moved)]
     applied = outcome.release.level if outcome.release is not None else outcome.verdict.level
     lines = [(line.label, line.text) for line in explain(outcome.verdict)]
     if outcome.release is not None and outcome.release.override_reason:
         reason = outcome.release.override_reason
         lines.append(("override", f"computed {outcome.verdict.level.value}: {reason}"))
+    elif applied is not outcome.verdict.level and is_done:
+        lines.append(("override", f"computed {outcome.verdict.level.value}"))
     if is_prerelease:
         lines += [(line.label, line.text) for line in explain_gates(outcome.gates)]
-    return [f"{head}   {applied.value}", *render.labelled(lines)]
+    return [f"{head}   {applied.value}", *render.labelled([*lines, *moved])]
 
 
 def channel_line(move: ChannelMove, *, is_new: bool = True) -> str:

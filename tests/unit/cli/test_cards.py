@@ -72,6 +72,19 @@ def test_a_first_release_counts_its_gates() -> None:
     ]
 
 
+def test_a_release_names_the_channel_it_moved() -> None:
+    """The user would look it up, not knowing whether the channel had moved."""
+    assert cards.release_card(_outcome(ReleaseStatus.RELEASED), channel="stable") == [
+        "✓ digits 1.0.0   first version",
+        "  channel     stable points here now",
+    ]
+    assert cards.release_card(_outcome(ReleaseStatus.UNCHANGED), channel="stable")[1:] == [
+        "  channel     stable points here now"
+    ]
+    lines = cards.release_card(_outcome(ReleaseStatus.RELEASED, "1.0.1", PATCH), channel="eu")
+    assert lines[-1] == "  channel     eu points here now"
+
+
 def test_an_unchanged_release_says_so() -> None:
     """The user would wait for a number that never comes."""
     assert cards.release_card(_outcome(ReleaseStatus.UNCHANGED)) == [

@@ -116,7 +116,11 @@ def _release(console: Console, hub: Hub, model: str, selector: str, options: _Op
     console.show(
         Answer(
             payload=plain(outcome),
-            card=release_card(outcome, is_prerelease=options["is_prerelease"]),
+            card=release_card(
+                outcome,
+                is_prerelease=options["is_prerelease"],
+                channel="" if options["is_dry_run"] else options["channel"],
+            ),
             hints=release_hints(outcome),
         )
     )
