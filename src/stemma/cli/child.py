@@ -8,12 +8,14 @@ Invariants:
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -81,12 +83,19 @@ def run_child(
         raise NotFoundError(
             f"cannot run {command[0]}: {error.strerror or error}",
             code="command-not-found",
-            hint=f"command -v {command[0]}",
+            hint=_way_out(command),
         ) from error
     with _signals_passed_on(process) as seen:
         code = process.wait()
     was_interrupted = bool(seen) or code in _INTERRUPTED_CODES
     return ChildEnd(code=code, was_interrupted=was_interrupted)
+
+
+def _way_out(command: Sequence[str]) -> str:
+    """Name what may have been meant: a script needs an interpreter."""
+    if command[0].endswith(".py") and Path(command[0]).is_file():
+        return f"stemma run -- python {shlex.join(command)}"
+    return f"command -v {shlex.quote(command[0])}"
 
 
 @contextmanager

@@ -150,6 +150,12 @@ class Ref:
         name, separator, selector = text.strip().partition("@")
         if not name or (separator and not selector):
             raise InvalidInputError(f"not a ref: {text[:80]!r}", code="bad-ref", hint=REF_HINT)
+        if not separator and _EXACT.fullmatch(name):
+            raise InvalidInputError(
+                f"{name} names no model",
+                code="bad-ref",
+                hint=f"put the model before it: digits@{name}",
+            )
         model = check_model_name(name)
         return cls(model, parse_selector(selector) if separator else Newest())
 

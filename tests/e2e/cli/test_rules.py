@@ -172,6 +172,29 @@ def test_a_script_without_stemma_is_recorded_released_and_restored(
     assert (restored / "artifact" / "model.json").read_text() == "mine"
 
 
+def test_a_script_given_as_the_command_is_told_what_runs_it(stemma: Stemma, project: Path) -> None:
+    """`stemma run train.py` would say that a file which lies there does not exist."""
+    answer: Completed = stemma("run", "--name", "toy", "train.py")
+    assert answer.returncode == 5
+    assert answer.stderr.splitlines()[-1] == "hint: stemma run -- python train.py"
+
+
+def test_a_mistyped_metric_is_not_an_empty_column(stemma: Stemma, project: Path) -> None:
+    """The user would believe that accuracy was never measured."""
+    (project / "measured.py").write_text(
+        "import stemma\n"
+        "with stemma.run('toy') as run:\n"
+        "    run.metric('accuracy', 0.9)\n"
+        "    run.model('train.py')\n"
+    )
+    assert stemma("run", "--", sys.executable, "measured.py").returncode == 0
+    assert stemma("release", "toy").returncode == 0
+    answer: Completed = stemma("log", "toy", "--metric", "acuracy", "--format", "human")
+    assert "no version here has acuracy; did you mean accuracy?" in answer.stderr
+    answer = stemma("log", "toy", "--metric", "accuracy", "--format", "human")
+    assert "did you mean" not in answer.stderr
+
+
 def test_json_keeps_the_childs_output_off_stdout(stemma: Stemma, project: Path) -> None:
     """A training that prints would break every script around it."""
     answer: Completed = stemma(

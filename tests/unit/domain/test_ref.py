@@ -73,6 +73,13 @@ def test_what_is_no_ref_is_refused_with_an_example(text: str) -> None:
     assert "digits@^1" in caught.value.hint
 
 
+def test_a_number_without_its_model_is_told_what_is_missing() -> None:
+    """`stemma diff digits 1.0.0` would be answered with a lecture on model names."""
+    with pytest.raises(InvalidInputError, match="names no model") as caught:
+        Ref.parse("1.0.0")
+    assert caught.value.hint == "put the model before it: digits@1.0.0"
+
+
 def test_a_ref_with_a_bad_model_name_says_so() -> None:
     """A path could be given as a model."""
     with pytest.raises(InvalidInputError, match="model name"):

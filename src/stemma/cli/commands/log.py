@@ -13,7 +13,9 @@ from stemma.cli.framework import complete_refs, verb
 from stemma.cli.project import opened_hub
 
 if TYPE_CHECKING:
-    from stemma.hub.base import Hub
+    from collections.abc import Sequence
+
+    from stemma.hub.base import Hub, LogRow
 
 
 class _Options(TypedDict):
@@ -92,8 +94,21 @@ def _versions(hub: Hub, model: str, options: _Options, *, is_precise: bool) -> A
         payload=[plain(row) for row in rows],
         rows=log_rows(rows, is_precise=is_precise),
         header=LOG_HEADER,
-        hints=[] if rows else [f"no releases yet: stemma release {model}"],
+        hints=_log_hints(hub, model, rows, options["metric"]),
     )
+
+
+def _log_hints(hub: Hub, model: str, rows: Sequence[LogRow], metric: str) -> list[str]:
+    """Say why a table is empty, or its column of the metric."""
+    from stemma.domain.ref import did_you_mean, suggest
+
+    if not rows:
+        return [f"no releases yet: stemma release {model}"]
+    if not metric or any(row.metric is not None for row in rows):
+        return []
+    newest = hub.resolve(f"{model}@{rows[0].version}").manifest.evidence
+    near = suggest(metric, [known.key for known in newest.metrics])
+    return [f"no version here has {metric}{did_you_mean(near)}"]
 
 
 def _models(hub: Hub) -> Answer:
