@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import os
 import shutil
 import socket
 import sys
@@ -177,10 +176,9 @@ class FileRun:
         with self._hub.writing():
             self._hub.finish_run(self.id, recorder.build(provenance))
         notes = list(recorder.warnings)
-        if not _is_our_interpreter(self.files.command):
-            notes.append(
-                "another interpreter than stemma's ran: packages are read from stemma's own"
-            )
+        note = interpreter_note(self.files.command)
+        if note:
+            notes.append(note)
         return notes
 
     def close(self) -> None:
@@ -221,11 +219,22 @@ def find_script(command: Sequence[str]) -> Path | None:
     return None
 
 
-def _is_our_interpreter(command: Sequence[str]) -> bool:
-    found = shutil.which(command[0]) if command else None
-    if found is None or not Path(command[0]).name.startswith("python"):
-        return True
-    return os.path.dirname(found) == os.path.dirname(sys.executable)  # noqa: PTH120 - unresolved: a venv's python is a link
+def interpreter_note(command: Sequence[str]) -> str:
+    """Say when the recorded packages may not be those that ran; empty when they are."""
+    name = Path(command[0]).name
+    if not name.startswith("python"):
+        return (
+            f"which interpreter {name} ran cannot be seen: packages are read from stemma's own;"
+            " if they differ: stemma run … -- python SCRIPT, with stemma installed beside it"
+        )
+    found = shutil.which(command[0])
+    # Unresolved: a virtual environment's python is a link.
+    if found is None or Path(found).parent == Path(sys.executable).parent:
+        return ""
+    return (
+        f"{found} ran, which is not stemma's interpreter: packages are read from {sys.executable};"
+        " install stemma beside the training's packages"
+    )
 
 
 def _imported_distributions(code: CapturedCode) -> list[str]:
