@@ -112,3 +112,54 @@ def test_a_name_that_nothing_has_names_what_is_near(project: Path) -> None:
     with pytest.raises(InvalidInputError, match="needs pyarrow, which is not installed") as failure:
         stemma.data("rows").to_arrow()
     assert failure.value.hint == "pip install pyarrow"
+
+
+def test_one_of_several_training_sets_must_be_named(project: Path) -> None:
+    """Which of two a script trains on would be chance."""
+    features = np.array([[0.0], [1.0]])
+    with stemma.run("line") as run:
+        run.data("one", (features, ["a", "b"]))
+        run.data("two", features.reshape(2, 1, 1))
+        run.data("three", features.reshape(2, 1, 1, 1) > 0, role="validation")
+        run.model(Ridge().fit(features, [0.0, 1.0]))
+    ref = f"line@{run.id}"
+    with pytest.raises(InvalidInputError, match="has 2 training datasets"):
+        stemma.data(ref)
+    with pytest.raises(NotFoundError, match="no dataset four"):
+        stemma.data(ref, "four")
+    one = stemma.data(ref, "one")
+    assert (one.role, len(one.identity) > 32) == ("training", True)
+    assert list(one.to_pandas()["label"]) == ["a", "b"]
+    with pytest.raises(InvalidInputError, match="has 3 dimensions: no table"):
+        stemma.data(ref, "two").to_pandas()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shape"),
+    [
+        ("t.tsv", "a\tb\n1\t2\n", (1, 2)),
+        ("t.json", '[{"a": 1}, {"a": 2}]', (2, 1)),
+        ("t.jsonl", '{"a": 1}\n{"a": 2}\n', (2, 1)),
+    ],
+)
+def test_every_text_table_comes_back_as_a_frame(
+    name: str, text: str, shape: tuple[int, int], project: Path
+) -> None:
+    """A format that can be recorded could not be used."""
+    (project / name).write_text(text, encoding="utf-8")
+    _track(project / name)
+    found = stemma.data(name)
+    assert found.to_pandas().shape == shape
+    with pytest.raises(InvalidInputError, match="not arrays"):
+        found.arrays()
+
+
+def test_what_has_no_rows_is_no_frame_and_arrays_are(project: Path) -> None:
+    """A picture would be read as a table."""
+    (project / "a.bin").write_bytes(b"x")
+    np.save(project / "a.npy", np.eye(3))
+    _track(project / "a.bin")
+    _track(project / "a.npy")
+    with pytest.raises(InvalidInputError, match="it has no rows to show as a table"):
+        stemma.data("a.bin").to_pandas()
+    assert stemma.data("a.npy").arrays()["features"].shape == (3, 3)

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 import stemma
 from stemma.domain.digest import Digest
-from stemma.domain.errors import ConflictError, InvalidInputError, NoProjectError
+from stemma.domain.errors import ConflictError, InvalidInputError, NoProjectError, StemmaError
 from stemma.domain.run import RunRecord, RunState
 from stemma.sdk.notices import StemmaWarning
 from stemma.server.wiring import open_hub
@@ -379,3 +379,37 @@ def test_the_cells_of_a_notebook_are_the_code_of_its_run(project: Path) -> None:
     text = (folder / "cells.py").read_text(encoding="utf-8")
     assert "alpha = 0.5\n\nwith stemma.run" in text
     assert "notebook.py" not in [path.name for path in folder.iterdir()]
+
+
+def test_a_recording_that_fails_leaves_a_failed_run_and_its_error(project: Path) -> None:
+    """A version that could not be stored would look like a run that still goes on."""
+    file = project / "model.bin"
+    file.write_bytes(b"model")
+    with pytest.raises(StemmaError, match=r"model\.bin"), stemma.run("line") as run:
+        run.model(file)
+        file.unlink()
+    record = _only_run()
+    assert record.state is RunState.FAILED
+    assert run.id == record.id
+    assert list((project / ".stemma" / "tmp").iterdir()) == []
+
+
+def test_a_file_has_no_answers_of_its_own(project: Path) -> None:
+    """A golden set would be silently left out."""
+    (project / "model.bin").write_bytes(b"model")
+    with pytest.raises(InvalidInputError, match="cannot be asked for predictions"):
+        with stemma.run("line") as run:
+            run.model("model.bin", test=_row())
+
+
+def test_exit_with_success_inside_the_block_finishes_the_run(project: Path) -> None:
+    """sys.exit(0) at the end of a script would fail its run."""
+    with pytest.raises(SystemExit), stemma.run("line") as run:
+        assert repr(run) == f"<Run {run.id} of line: not recorded>"
+        assert run.metrics == {}
+        run.model(Ridge().fit(*_row()))
+        sys.exit(0)
+    assert _only_run().state is RunState.FINISHED
+    with pytest.raises(InvalidInputError, match="metric bleu is no number"):
+        with stemma.run("line") as other:
+            other.metric("bleu", "high")  # type: ignore[arg-type]

@@ -252,3 +252,27 @@ def test_a_module_imported_during_the_run_is_added_as_it_is_then(
     assert {"unused.py", "net/unused.py"} <= set(code.files)
     assert texts(code)["late.py"] == "x = 2"
     assert code.notes == ("late.py changed during the run: recorded as at its end: imported late",)
+
+
+def test_a_huge_file_and_too_many_are_left_out_and_said(tmp_path: Path) -> None:
+    """One generated module would blow up every version."""
+    with (tmp_path / "huge.py").open("wb") as stream:
+        stream.truncate(17 * 1024 * 1024)
+    write(tmp_path, {"train.py": "import huge"})
+    code = capture_code(tmp_path / "train.py", tmp_path)
+    assert list(code.files) == ["train.py"]
+    assert "huge.py: over" in code.notes[0]
+
+
+def test_a_file_that_vanished_or_cannot_be_read_is_said(project: Path, tmp_path: Path) -> None:
+    """A recording would fail over a file that the training no longer needs."""
+
+    def read(file: Path) -> bytes:
+        if file.name == "late.py":
+            raise FileNotFoundError
+        return file.read_bytes()
+
+    running = RunningCode(project / "train.py", project, tmp_path / "kept", read=read)
+    code = running.finish()
+    assert code.texts["late.py"] == project / "late.py"
+    assert code.notes == ()

@@ -23,9 +23,9 @@ from stemma.catalog.capture.locks import (
     split_lock,
 )
 from stemma.catalog.capture.origin import read_origin
-from stemma.catalog.capture.resolving import fit_environment, parse_requirement
+from stemma.catalog.capture.resolving import conflict_between, fit_environment, parse_requirement
 from stemma.catalog.capture.restoring import restore_environment
-from stemma.catalog.capture.uv import UvAnswer
+from stemma.catalog.capture.uv import UvAnswer, ask_uv
 from stemma.domain.errors import (
     ConflictError,
     IntegrityError,
@@ -291,6 +291,44 @@ def test_a_local_version_that_an_index_has_is_hashed(index: Path, offline: Path)
     (folder / "index.html").write_text(page, encoding="utf-8")
     lock = make_lock([PinnedPackage("torch", "torch==2.0+cpu")], "3.11.7", offline)
     assert lock == (f"# python 3.11\ntorch==2.0+cpu \\\n    --hash=sha256:{digest}\n", True, "")
+
+
+@pytest.mark.slow
+def test_what_a_newer_requirement_changes_in_a_lock_is_named(index: Path) -> None:
+    """Two models in one environment would surprise each other."""
+    lock = "# python 3.11\nplain==1.0\n"
+    fit = fit_environment(["plain>=1"], lock)
+    assert (fit.does_resolve, fit.changed) == (True, ())
+    clash = fit_environment(["plain>=2"], lock)
+    assert clash.does_resolve is False
+    assert "plain" in clash.conflict
+    assert fit_environment(["plain"], "# python 3.11\n").changed == ("plain 2.0 (new)",)
+
+
+@pytest.mark.slow
+def test_a_conflict_between_two_models_is_one_line(index: Path) -> None:
+    """The user would read a page of the resolver's output."""
+    assert conflict_between(["plain>=1"], ["plain<2"], python="3.11.7") == ""
+    assert conflict_between([], []) == ""
+    found = conflict_between(["plain>=2"], ["plain<2"])
+    assert "plain" in found
+    assert "\n" not in found
+
+
+@pytest.mark.slow
+def test_whether_two_models_fit_is_not_guessed_without_a_network(
+    offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conflict would be reported, or denied, that nobody looked for."""
+    monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
+    with pytest.raises(UnavailableError, match="cannot be found out"):
+        conflict_between(["numpy>=2"], ["numpy<9"], is_offline=True)
+
+
+def test_without_the_program_or_an_answer_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording would hang, or end in a traceback."""
+    with pytest.raises(UnavailableError, match="gave no answer in 0 s"):
+        ask_uv(["--version"], timeout_seconds=0)
 
 
 @pytest.mark.slow
