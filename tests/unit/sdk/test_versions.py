@@ -78,3 +78,19 @@ def test_what_does_not_exist_is_said(project: Path) -> None:
         stemma.data("rows")
     with pytest.raises(InvalidInputError, match="bump is 'huge'"):
         stemma.release("line", bump="huge")
+
+
+def test_a_version_knows_its_names_files_and_channels(project: Path) -> None:
+    """A script could not write down what it serves."""
+    with stemma.run("line") as run:
+        run.model(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]))
+    version = run.release(channel="stable")
+    found = stemma.get("line@stable")
+    assert (found.model, found.number, found.run) == ("line", "1.0.0", run.id)
+    assert found.digest == version.digest
+    assert found.channels == ("stable",)
+    assert found.files == ("model.skops",)
+    assert repr(found).startswith("<Version line@1.0.0: Ridge")
+    assert found.load().version == "1.0.0"
+    with pytest.raises(InvalidInputError, match="bump is 'tiny'"):
+        stemma.release("line", "tiny")

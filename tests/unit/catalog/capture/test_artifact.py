@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,65 @@ def test_a_missing_or_empty_model_is_named(tmp_path: Path) -> None:
         capture_model_path(tmp_path / "nope")
     with pytest.raises(InvalidInputError, match="no files"):
         capture_model_path(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"schema.json": "[1]"},
+        {"schema.json": "{broken"},
+        {"schema.json": '{"content": {"file": "gone.npy"}}'},
+        {"other.json": "{}"},
+    ],
+)
+def test_a_malformed_skops_file_is_recorded_as_it_is(
+    members: dict[str, str], tmp_path: Path
+) -> None:
+    """A recording would fail over a file that Stemma need not understand."""
+    path = tmp_path / "model.skops"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    captured = capture_model_path(path)
+    assert captured.tensors == {}
+    assert list(captured.files) == ["model.skops"]
+
+
+def test_an_onnx_file_with_text_and_sequences_is_read(tmp_path: Path) -> None:
+    """A tokenizer's graph could not be recorded."""
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper
+    words = make.make_tensor("words", onnx.TensorProto.STRING, [2], [b"a", b"b"])
+    text = make.make_tensor_value_info("out", onnx.TensorProto.STRING, [2])
+    inner = make.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    many = make.make_value_info("many", make.make_sequence_type_proto(inner))
+    node = make.make_node("Identity", ["words"], ["out"])
+    path = tmp_path / "model.onnx"
+    onnx.save(make.make_model(make.make_graph([node], "g", [many], [text], [words])), str(path))
+    captured = capture_model_path(path)
+    assert list(captured.tensors) == ["words"]
+    assert [(spec.name, spec.dtype) for spec in captured.signature.inputs] == [("many", "sequence")]
+    assert [(spec.name, spec.dtype) for spec in captured.signature.outputs] == [("out", "str")]
+    path.write_bytes(path.read_bytes()[:20])
+    assert capture_model_path(path).tensors == {}
+
+
+def test_weights_beside_an_onnx_file_count_with_their_bytes(tmp_path: Path) -> None:
+    """A changed weight file would be the same model."""
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper
+    weight = onnx.numpy_helper.from_array(np.ones((64, 64), dtype=np.float32), "w")
+    out = make.make_tensor_value_info("out", onnx.TensorProto.FLOAT, [64, 64])
+    graph = make.make_graph([make.make_node("Identity", ["w"], ["out"])], "g", [], [out], [weight])
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save_model(
+        make.make_model(graph),
+        str(folder / "model.onnx"),
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    captured = capture_model_path(folder)
+    assert sorted(captured.files) == ["model.onnx", "weights.bin"]
+    assert captured.covered_files == ()

@@ -249,3 +249,29 @@ def test_loading_a_class_of_the_script_does_not_train_again(
     assert failure.value.hint.startswith("stemma.load(ref, into=module)")
     with pytest.raises(InvalidInputError, match="cannot be imported"):
         _load(capture(inner), family="train.Gone", **options)
+
+
+def test_one_output_of_a_classifier_is_compared_with_its_threshold(torch: Any) -> None:
+    """A binary classifier would be measured as always wrong."""
+    rows = np.array([[-1.0], [2.0]], dtype=np.float32)
+    labels = np.array([0, 1])
+    linear = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(linear.weight)
+    for model in (linear, torch.nn.Sequential(linear, torch.nn.Sigmoid())):
+        answers = adapter_for(model).answer(model, rows, labels)
+        assert answers.predictions.tolist() == [0, 1]
+        assert answers.task == "classification"
+    wide = torch.nn.Unflatten(1, (1, 1))
+    assert adapter_for(wide).answer(wide, rows, labels).task == "other"
+
+
+def test_a_module_that_answers_with_no_tensor_says_what_to_do(torch: Any) -> None:
+    """A dictionary of outputs would end in a traceback."""
+
+    class Pair(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, rows: Any) -> Any:
+            return rows, rows
+
+    with pytest.raises(InvalidInputError, match="answers with a tuple") as failure:
+        adapter_for(Pair()).answer(Pair(), np.zeros((2, 1)), None)
+    assert "predict=lambda X" in failure.value.hint
