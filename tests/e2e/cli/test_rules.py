@@ -166,6 +166,8 @@ def test_a_script_without_stemma_is_recorded_released_and_restored(
     assert (restored / "artifact" / "model.json").read_text() == '{"weight": 1}'
     assert (restored / "code" / "train.py").exists()
     assert json.loads((restored / "params.json").read_text())["passed"] == {"rate": 0.5}
+    listed: Completed = stemma("checkout", "toy@1.0.0", "--format", "human")
+    assert "  params.json  57 bytes" in listed.stdout
     (restored / "artifact" / "model.json").write_text("mine")
     refused: Completed = stemma("checkout", "toy@1.0.0")
     assert refused.returncode == 12

@@ -65,7 +65,7 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
         if options["has_environment"] and not options["is_dry_run"]:
             python = _environment(hub, view, target)
             payload["python"] = str(python)
-            card.append(f"  environment   {python}")
+            card.append(f"  environment  {python}")
     console.show(Answer(payload=payload, card=card))
     return ExitCode.DONE
 
@@ -106,7 +106,7 @@ def _restore(
         conflicts.append("params.json")
     if not options["is_forced"]:
         restoring.refuse_conflicts(target, conflicts, f"stemma checkout {options['ref']}")
-    total = sum(file.entry.size_bytes for file in files)
+    total = sum(file.entry.size_bytes for file in files) + len(text)
     written = 0
     if not options["is_dry_run"]:
         target.mkdir(parents=True, exist_ok=True)
@@ -114,11 +114,12 @@ def _restore(
             for file in files:
                 written += restoring.write_file(hub, target, file)
                 reporter.advance(file.entry.size_bytes)
-        if has_params:
-            params.write_bytes(text)
+            if has_params:
+                params.write_bytes(text)
+                reporter.advance(len(text))
     mark, joint = (render.NOTED, "would go") if options["is_dry_run"] else (render.DONE, "is")
     amount = f"{render.count(len(files) + has_params, 'file')}, {render.size(total)}"
-    card = [f"{mark} {view.label} {joint} in {target}/   {amount}", *_listing(files)]
+    card = [f"{mark} {view.label} {joint} in {target}/   {amount}", *_listing(files, len(text))]
     payload: dict[str, object] = {
         "ref": view.label,
         "digest": str(view.digest),
@@ -146,17 +147,20 @@ def _selected(files: list[RestoredFile], path: str, view: VersionView) -> list[R
     return found
 
 
-def _listing(files: list[RestoredFile]) -> list[str]:
-    """Return one line per part: how many files."""
+def _listing(files: list[RestoredFile], params_size_bytes: int) -> list[str]:
+    """Return one line per part: how many files; parameters are one, or none."""
     from stemma.cli import render
 
     counts: dict[str, list[int]] = {}
     for file in files:
         counts.setdefault(file.path.split("/")[0], []).append(file.entry.size_bytes)
-    return render.labelled(
+    lines = [
         (f"{part}/", f"{render.count(len(sizes), 'file')}, {render.size(sum(sizes))}")
         for part, sizes in counts.items()
-    )
+    ]
+    if params_size_bytes:
+        lines.append(("params.json", render.size(params_size_bytes)))
+    return render.labelled(lines)
 
 
 def _environment(hub: Hub, view: VersionView, target: Path) -> Path:
