@@ -165,7 +165,7 @@ def judge_content(
     old, new = before.manifest, after.manifest
     findings: list[Finding] = []
     if old.datasets.identity != new.datasets.identity:
-        reason = f"training data {_datasets(old, new)}"
+        reason = f"{_role_of_change(old, new)} {_datasets(old, new)}"
         findings.append(_finding(Axis.CONTENT, Level.PATCH, "datasets-changed", reason))
     is_retuned = old.hyperparameters.identity != new.hyperparameters.identity
     is_explained = is_retuned and measurements.is_source_equal_but_for_hyperparameters
@@ -176,6 +176,13 @@ def judge_content(
         reason = f"hyperparameters {_hyperparameters(before, after)}"
         findings.append(_finding(Axis.CONTENT, Level.PATCH, "hyperparameters-changed", reason))
     return findings
+
+
+def _role_of_change(old: Manifest, new: Manifest) -> str:
+    """Return ``training data``, ``test data`` …; ``data`` when several roles changed."""
+    changed = set(old.datasets.datasets) ^ set(new.datasets.datasets)
+    roles = {row.role.value for row in changed} or {"training"}
+    return f"{roles.pop()} data" if len(roles) == 1 else "data"
 
 
 def _datasets(old: Manifest, new: Manifest) -> str:

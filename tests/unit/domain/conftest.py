@@ -61,6 +61,7 @@ BASE: dict[str, Any] = {
     "data": "a",
     "data_name": "digits-train",
     "data_rows": 1257,
+    "data_role": "training",
     "preprocessing": [],
     "pipeline": "a",
     "command": ["python", "train.py"],
@@ -161,7 +162,7 @@ def _datasets(words: Mapping[str, Any]) -> DatasetsComponent:
     rows = tuple(
         Dataset(
             name=name,
-            role=DatasetRole.TRAINING,
+            role=DatasetRole(words["data_role"]),
             identity=digest("data", words["data"]),
             content=digest("data", words["data"]),
             format="npz",
