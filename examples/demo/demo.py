@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -22,6 +23,7 @@ WORKSPACE = Path(os.environ.get("STEMMA_DEMO_FOLDER", HERE.parents[1] / "demo-wo
 MARKER = WORKSPACE / ".made-by-the-stemma-demo"
 BIN = Path(sys.executable).parent
 FIRST = "LogisticRegression(max_iter=500)"
+EXIT_FAILED = 1
 EXIT_NO = 3
 
 
@@ -144,7 +146,12 @@ def flip_a_bit(story: Story) -> None:
         f"In a copy of the store, one of the {8 * len(data):,} bits of "
         f"{largest.relative_to(copy)} is flipped. The project itself is untouched."
     )
-    story.run("stemma", "doctor", expect=EXIT_NO, cwd=copy)
+    report = story.run("stemma", "doctor", expect=EXIT_NO, cwd=copy)
+    harmed = re.search(r"harms digits ([0-9.]+[0-9])", report)
+    if harmed is None:
+        raise DemoError("doctor did not say which version is harmed")
+    story.say("Asked for that version, the copy delivers nothing at all; the project is sound.")
+    story.run("stemma", "checkout", f"digits@{harmed[1]}", expect=EXIT_FAILED, cwd=copy)
     story.run("stemma", "doctor")
 
 
