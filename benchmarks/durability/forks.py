@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -70,6 +70,14 @@ def watch(work: Work, *, kill_after_seconds: float | None = None) -> End:
     return child.finish(kill_after_seconds)
 
 
+def together(works: Sequence[Work]) -> list[End]:
+    """Run each of ``works`` in a fork of its own, all at once."""
+    children = [_Child(work) for work in works]
+    for child in children:
+        child.release()
+    return [child.finish(None) for child in children]
+
+
 def kill_at_call(work: Work, number: int) -> End:
     """Run ``work`` in a fork and SIGKILL it as its main thread enters its N-th call of POINTS."""
     child = _Child(work)
@@ -79,10 +87,10 @@ def kill_at_call(work: Work, number: int) -> End:
         return child.finish(None)
 
 
-def trace(work: Work, log: Path, calls: str = POINTS) -> End:
-    """Run ``work`` in a fork and write its system calls to ``log``, with paths for handles."""
+def trace(work: Work, log: Path) -> End:
+    """Run ``work`` in a fork and write every call that changes the disk to ``log``, whole."""
     child = _Child(work)
-    with _Tracer(child.pid, ["-yy", "-s", "64", "-e", f"trace={calls}"], log):
+    with _Tracer(child.pid, ["-y", "-xx", "-s", "2000000", "-e", f"trace=openat,{POINTS}"], log):
         child.release()
         return child.finish(None)
 

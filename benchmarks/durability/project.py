@@ -134,6 +134,29 @@ def litter(root: Path) -> Answer:
     return {"run": run}
 
 
+def record_file(root: Path, model: str, data: bytes) -> Answer:
+    """Record a model file as a finished run of this process."""
+    now = datetime.now(UTC)
+    with tempfile.TemporaryDirectory() as name, closing(open_hub(root)) as hub:
+        weights = Path(name) / "weights.bin"
+        weights.write_bytes(data)
+        run = hub.start_run(RunStart(model=model, process=current_process()))
+        recorder = Recorder(hub.objects, root, model)
+        recorder.set_model(capture_model_path(weights))
+        with hub.writing():
+            manifest = recorder.build(
+                Provenance(run=run, started_at=now, ended_at=now, created_by="ada")
+            )
+            hub.finish_run(run, manifest)
+    return {"run": run}
+
+
+def put(root: Path, data: bytes) -> Answer:
+    """Store bytes that nothing names."""
+    with closing(open_hub(root)) as hub, hub.writing():
+        return {"digest": str(hub.objects.put_bytes(data).digest)}
+
+
 def version(root: Path, ref: str) -> Answer:
     """Read a version whole: its manifest, and every file of its artifact."""
     with closing(open_hub(root)) as hub:
@@ -152,9 +175,11 @@ def overview(root: Path, models: Sequence[str] = (MODEL,)) -> Answer:
     """Say everything that is visible: runs, releases, channels."""
     with closing(open_hub(root)) as hub:
         known = {view.name for view in hub.list_models()}
-        seen: dict[str, Any] = {"runs": {}, "log": {}, "channels": {}, "moves": {}}
+        seen: dict[str, Any] = {"runs": {}, "of model": [], "log": {}, "channels": {}, "moves": {}}
         for run in hub.list_runs(limit=10_000):
             seen["runs"][run.id] = [run.state.value, str(run.manifest)]
+            if run.start.model in models:
+                seen["of model"].append(run.id)
         for model in models:
             if model not in known:
                 seen["log"][model], seen["channels"][model] = [], {}
@@ -197,11 +222,11 @@ def half_made(root: Path) -> list[str]:
     return found
 
 
-def survey(root: Path, refs: Sequence[str] = ()) -> Answer:
+def survey(root: Path, refs: Sequence[str] = (), models: Sequence[str] = (MODEL,)) -> Answer:
     """Do all of the above at once: forking costs more than looking."""
     return {
         "doctor": doctor(root),
-        **overview(root),
+        **overview(root, models),
         "half_made": half_made(root),
         "versions": {ref: version(root, ref) for ref in refs},
     }

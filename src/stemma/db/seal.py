@@ -25,8 +25,10 @@ differing hash is damage *only* if the generation read last equals the sidecar's
 A generation below the sealed or the acknowledged one (``stemma.db.mark``) means that rows
 are gone: the file is an older one, or its log was damaged.
 
-A stale seal says nothing else; row digests and ``stemma doctor`` (rows against records)
-stand alone until the next close.  A damaged sidecar is reported by doctor and
+A stale seal says nothing else, except when the file still has the sealed hash and only its
+log is newer.  Otherwise SQLite is asked to compare tables with indexes, for a flipped bit in
+an index hides rows; row digests and ``stemma doctor`` (rows against records) stand alone for
+the rest until the next close.  A damaged sidecar is reported by doctor and
 replaced by the next write; the file itself is whole.
 
 A file over ``HASH_LIMIT_BYTES`` is hashed by doctor only: reading it on every command
@@ -126,6 +128,14 @@ class Claim:
         if not self.digest:
             return SealState.UNCHECKED
         return SealState.SOUND if self.digest == self.seal.digest else SealState.BROKEN
+
+    def has_moved(self, generation: int) -> bool:
+        """Whether the file itself, not only its log, is past its seal: rare, after a crash."""
+        return (
+            self.seal is not None
+            and self.seal.generation != generation
+            and self.digest not in {"", self.seal.digest}
+        )
 
 
 def known_generation(database: Path) -> int:

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from stemma.db.engine import Database
 from stemma.db.mark import is_mark_damaged, mark_path, read_mark
 from stemma.db.rows import check_all, seal
 from stemma.db.seal import Claim, Seal, SealState, sidecar_path
-from stemma.db.tables import models
+from stemma.db.tables import models, tracked
 from stemma.domain.errors import IntegrityError
 
 DYING = (
@@ -148,6 +148,25 @@ def test_a_flipped_bit_in_a_log_that_a_crash_left_is_found(
     for _ in range(2):  # the first look folds what is left of the log into the file
         with pytest.raises(IntegrityError, match="what was written last is gone"):
             Database.open(url, may_create=False)
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_in_an_index_is_found_though_the_seal_is_stale(
+    database: Database, url: str, path: Path
+) -> None:
+    """After a crash a row that its index no longer finds would be answered as not there."""
+    rows = [seal(tracked, {"path": f"data/{name}.csv", "content": name}) for name in "abc"]
+    with database.write() as connection:
+        connection.execute(insert(tracked), rows)
+        query = text("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_tracked_1'")
+        page = connection.execute(query).scalar_one()
+    database.close()
+    assert subprocess.run([sys.executable, "-c", DYING, url], check=False).returncode == -9
+    data = bytearray(path.read_bytes())
+    data[data.index(b"data/b.csv", (page - 1) * 4096) + 5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError, match="damaged"):
+        Database.open(url, may_create=False)
 
 
 def test_a_damaged_mark_says_nothing(database: Database, url: str, path: Path) -> None:
