@@ -348,5 +348,7 @@ def _as_float(name: str, value: object) -> float:
         return _to_float(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInputError(
-            f"metric {name} is no number: {value!r}", code="bad-metric"
+            f"metric {name} is no number: {value!r}",
+            code="bad-metric",
+            hint=f"run.metric({name!r}, 0.97)",
         ) from error

@@ -189,9 +189,10 @@ class Session:
 
 
 def _failure_of(error: BaseException) -> str:
-    """Say what went wrong as the last line of a traceback does, without notes."""
+    """Say in one line what went wrong, as a traceback ends, without notes."""
     if isinstance(error, Terminated):
         return "terminated (SIGTERM)"
     summary = traceback.TracebackException.from_exception(error)
     summary.__notes__ = []
-    return list(summary.format_exception_only())[-1].strip().removeprefix("stemma.domain.errors.")
+    line = " ".join(list(summary.format_exception_only())[-1].split())
+    return line.removeprefix("stemma.domain.errors.")
