@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stemma.domain.errors import DeniedError, StemmaError, UnavailableError
-from stemma.store.backends.local import LocalBackend, translated_os_errors
+from stemma.store.backends.local import LocalBackend, translate_os_error, translated_os_errors
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.objects import ObjectStore
 from stemma.store.verify import verify
@@ -142,3 +142,23 @@ def test_what_the_system_says_becomes_one_of_our_errors(
         raise OSError(number, os.strerror(number))
     assert caught.value.code == code
     assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, "disk-full"),
+        (errno.EFBIG, "disk-full"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOTDIR, "in-the-way"),
+        (errno.EEXIST, "in-the-way"),
+        (errno.EIO, "io-error"),
+    ],
+)
+def test_what_the_system_refuses_is_told_by_what_helps(number: int, code: str) -> None:
+    """Every refusal would look like a fault of Stemma."""
+    refused = OSError(number, os.strerror(number), "/data/model")
+    error = translate_os_error(refused, "write a version")
+    assert error.code == code
+    assert error.hint
+    assert "write a version" in error.message
