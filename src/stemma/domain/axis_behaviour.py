@@ -12,6 +12,7 @@ import math
 
 from stemma.domain import bounds
 from stemma.domain.facts import PairedBehaviour, SliceCounts, VersionFacts
+from stemma.domain.manifest import Manifest
 from stemma.domain.policy import ModelPolicy
 from stemma.domain.profiles import Profile
 from stemma.domain.verdict import Axis, Finding, Level
@@ -51,6 +52,25 @@ def judge_behaviour(
         )
         return [_finding(Level.MAJOR, "golden-set-unlabelled", reason)]
     return [_paired(behaviour, profile), *_slices(behaviour.slices, profile)]
+
+
+def foresee_missing_evidence(manifest: Manifest, policy: ModelPolicy) -> str:
+    """Say what a later comparison with this version will lack; empty when nothing.
+
+    Told when the version is recorded, while its evaluation can still be mended.
+    """
+    golden = manifest.evidence.golden
+    so = "so the next version that differs will be MAJOR for want of evidence"
+    if golden is None:
+        return f"no golden set, {so}: pass test=(X, y) to run.model"
+    usable = golden.row_count - golden.training_overlap_count
+    needed = policy.profile.golden_set_minimum_rows
+    if usable < needed:
+        return (
+            f"the golden set has {usable} usable rows and {needed} are needed, {so}: "
+            "pass more test rows to run.model"
+        )
+    return ""
 
 
 def _is_same_by_construction(before: VersionFacts, after: VersionFacts) -> bool:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import TracebackType
@@ -107,18 +108,11 @@ class Run:
             session.recorder.set_licence(self.licence, personal_data=self.personal_data)
         self._manifest = session.finish()
         # After the end: a warning that is turned into an error cannot undo the recording.
-        for warning in [*session.recorder.warnings, *self._unused_settings()]:
+        for warning in [
+            *session.recorder.warnings,
+            *_unused_settings(self.settings, self._used_settings()),
+        ]:
             warn(warning)
-
-    def _unused_settings(self) -> list[str]:
-        unused = sorted(set(self.settings) - self._used_settings())
-        if not unused:
-            return []
-        advice = (
-            f"read run.settings.get({unused[0]!r}), or give the decorated function an argument "
-            "of that name"
-        )
-        return [f"--set {', '.join(unused)} was not used: {advice}"]
 
     def _used_settings(self) -> set[str]:
         """Return the names that the script read, here or from ``stemma.settings``."""
@@ -272,6 +266,26 @@ class Run:
         except (StemmaError, OSError) as error:
             self._warn_once(f"learning curves are not recorded: {error}")
 
+    def service(self, name: str, value: float, unit: str, sample_size: int = 0) -> None:
+        """Record a measure of service level or resource use, which budgets are checked against.
+
+        Args:
+            name: As in ``[model.NAME.budgets]``: ``latency_p99``, ``memory_peak``, …
+            value: Its value; finite.
+            unit: ``ms``, ``s``, ``MiB``, ``GiB``, ``MB`` or ``Wh``, the one of its budget.
+            sample_size: Number of requests behind it; 0 when unknown.
+
+        Raises:
+            InvalidInputError: If the value is NaN, infinite or no number.
+        """
+        session = self._active
+        if session is None:
+            return
+        number = repr(_as_float(name, value))
+        session.recorder.add_service(
+            Metric(name=name, value=number, unit=unit, sample_size=sample_size)
+        )
+
     def metric(self, name: str, value: float, slice: str = "", sample_size: int = 0) -> None:  # noqa: A002 - the word of the manifest
         """Record a measured value of the finished model.
 
@@ -352,3 +366,15 @@ def _as_float(name: str, value: object) -> float:
             code="bad-metric",
             hint=f"run.metric({name!r}, 0.97)",
         ) from error
+
+
+def _unused_settings(settings: Mapping[str, object], used: AbstractSet[str]) -> list[str]:
+    """Say which ``--set`` values nobody read, and how to read them."""
+    unused = sorted(set(settings) - used)
+    if not unused:
+        return []
+    advice = (
+        f"read run.settings.get({unused[0]!r}), or give the decorated function an argument "
+        "of that name"
+    )
+    return [f"--set {', '.join(unused)} was not used: {advice}"]

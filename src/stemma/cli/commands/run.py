@@ -262,15 +262,22 @@ def _answer(hub: Hub, record: RunRecord) -> Answer:
     from stemma.cli.plain import plain
     from stemma.cli.version_cards import failed_run_line, run_card
     from stemma.cli.versions import load_version
+    from stemma.domain.axis_behaviour import foresee_missing_evidence
     from stemma.domain.run import RunState
 
     payload = plain(record)
     if record.state is not RunState.FINISHED:
         return Answer(payload=payload, card=[failed_run_line(record)])
     loaded = load_version(hub, f"{record.start.model}@{record.id}")
-    payload["metrics"] = {m.key: m.number for m in loaded.view.manifest.evidence.metrics}
+    manifest = loaded.view.manifest
+    payload["metrics"] = {m.key: m.number for m in manifest.evidence.metrics}
+    payload["missing_evidence"] = foresee_missing_evidence(manifest, hub.policy(record.start.model))
+    note = payload["missing_evidence"]
     return Answer(
         payload=payload,
         card=run_card(record, loaded.facts, loaded.passed),
-        hints=[f"  next: stemma release {record.start.model}"],
+        hints=[
+            *([f"  note: {note}"] if note else []),
+            f"  next: stemma release {record.start.model}",
+        ],
     )
