@@ -164,7 +164,7 @@ def bring_back(story: Story) -> None:
         "import stemma; from sklearn.datasets import load_digits; "
         'model = stemma.load("digits@^1"); '
         'print("digits@^1 is", model.version, "and predicts", '
-        "model.predict(load_digits().data[:8]).tolist())",
+        "model.predict(load_digits().data[:5]).tolist())",
     )
     story.run("stemma", "checkout", "digits@^1", "--to", "back", "--env")
     artifact = next((WORKSPACE / "back" / "artifact").rglob("*.skops"))

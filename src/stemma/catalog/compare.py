@@ -136,9 +136,7 @@ class _Counter:
         second: Predictions,
         keep: NDArray[np.bool_],
     ) -> None:
-        self._tolerance = (
-            _tolerance(policy, second) if golden.task == "regression" else None
-        )
+        self._tolerance = _tolerance(policy, second) if golden.task == "regression" else None
         self._keep = keep
         self._differ = ~self._same(first.answers, second.answers)
         self._labels = second.labels
@@ -170,6 +168,7 @@ class _Counter:
             training_overlap_count=training_overlap_count,
             fix_set_count=fix_set_count,
             has_labels=self._labels is not None,
+            tolerance=self._tolerance or 0.0,
         )
 
     def _slice_counts(

@@ -173,7 +173,7 @@ class FileRun:
             host=socket.gethostname(),
             reason=self.files.reason,
         )
-        with self._hub.writing():
+        with self._hub.writing(is_patient=True):
             self._hub.finish_run(self.id, recorder.build(provenance))
         notes = list(recorder.warnings)
         note = interpreter_note(self.files.command)

@@ -143,6 +143,8 @@ def _paired(behaviour: PairedBehaviour, profile: Profile) -> Finding:
 
 def _describe(behaviour: PairedBehaviour, bound: float, confidence: float) -> str:
     text = f"{behaviour.differ_count} of {behaviour.row_count:,} predictions differ"
+    if behaviour.tolerance:
+        text += f" by more than {behaviour.tolerance:.3g}"
     if behaviour.differ_count:
         text += f": {behaviour.fixed_count} fixed, {behaviour.broken_count} broken"
     return f"{text} (≤ {percent_bound(bound)} at {percent(confidence)}){_left_out(behaviour)}"

@@ -107,6 +107,7 @@ class PairedBehaviour:
         training_overlap_count: Golden rows dropped because they are training rows.
         fix_set_count: Rows dropped as declared fix set.
         has_labels: Whether rows carry labels; without, only churn is known.
+        tolerance: For regression, how far apart answers may be and count as the same; else 0.
     """
 
     row_count: int
@@ -118,6 +119,7 @@ class PairedBehaviour:
     training_overlap_count: int = 0
     fix_set_count: int = 0
     has_labels: bool = True
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ NAME_LENGTH_LIMIT: Final = 64
 _MODEL: Final = re.compile(r"[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*")
 _CHANNEL: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _RUN: Final = re.compile(r"r-[0-9a-f]*")
+BARE_RUN: Final = re.compile(r"r-[0-9a-f]{4,64}")
+"""A run's id, or how one begins, where a model's name could stand; so no model has such a name."""
 _DEVICES: Final = frozenset(
     {"con", "prn", "aux", "nul"} | {f"{word}{n}" for word in ("com", "lpt") for n in range(1, 10)}
 )
@@ -40,6 +42,12 @@ def check_model_name(name: str, *, reserved: tuple[str, ...] = ()) -> str:
     Raises:
         InvalidInputError: If it may not.
     """
+    if BARE_RUN.fullmatch(name):
+        raise InvalidInputError(
+            f"model name {name!r} reads like a run",
+            code="bad-name",
+            hint=f"put the model before it: digits@{name}",
+        )
     _check(name, _MODEL, "model", frozenset(reserved))
     return name
 

@@ -22,7 +22,7 @@ from typing import Final
 from typing_extensions import override
 
 from stemma.domain.errors import InvalidInputError
-from stemma.domain.names import check_channel_name, check_model_name
+from stemma.domain.names import BARE_RUN, check_channel_name, check_model_name
 from stemma.domain.semver import Range, SemVer
 
 REF_HINT: Final = (
@@ -193,6 +193,11 @@ def _parse_selector(text: str) -> Selector:
     if text[:1] in {"^", "~", ">", "<", "=", "*"} or text[:1].isdigit():
         return VersionRange(Range.parse(text))
     return ChannelName(check_channel_name(text))
+
+
+def is_bare_run(text: str) -> bool:
+    """Return whether ``text`` is a run's id, or how one begins, without its model."""
+    return BARE_RUN.fullmatch(text.strip()) is not None
 
 
 def suggest(word: str, candidates: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 Invariants (normative text: ``docs/formats/manifest.md``):
     * A release record binds one number to one manifest, for ever.
     * A channel's history is the list of its moves; the newest says where it points.
+    * ``stable`` never points at a pre-release, whose gates may have failed.
     * Records are canonical JSON named by sha256, so the database is only an index.
 """
 
@@ -13,11 +14,14 @@ from datetime import datetime
 from typing import Final
 
 from stemma.domain.digest import Digest
-from stemma.domain.errors import InvalidInputError
+from stemma.domain.errors import ConflictError, InvalidInputError
+from stemma.domain.semver import SemVer
 from stemma.domain.verdict import Level, Verdict
 
 RELEASE_SCHEMA: Final = "stemma.release/1"
 CHANNEL_MOVE_SCHEMA: Final = "stemma.channel-move/1"
+STABLE: Final = "stable"
+"""The channel that a model's bare name stands for; it never points at a pre-release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,3 +121,27 @@ class ChannelMove:
                 code="unknown-schema",
                 hint="upgrade stemma",
             )
+
+
+def refuse_prerelease_on_stable(model: str, channel: str, version: str) -> None:
+    """Refuse to let ``stable`` point at a pre-release: its gates may have failed.
+
+    Args:
+        model: Name of the model.
+        channel: Name of the channel.
+        version: SemVer text; empty when the channel is being removed.
+
+    Raises:
+        ConflictError: If it would (``prerelease-on-stable``).
+    """
+    if channel == STABLE and version and SemVer.parse(version).prerelease:
+        raise prerelease_on_stable(model, f"{model}@{version} is a pre-release, which")
+
+
+def prerelease_on_stable(model: str, what: str) -> ConflictError:
+    """Return the error for ``what``, a pre-release, that was to become stable."""
+    return ConflictError(
+        f"{what} may not become {STABLE}: a pre-release need not have passed its gates",
+        code="prerelease-on-stable",
+        hint=f"stemma release {model} --channel {STABLE}, or take another channel: canary",
+    )

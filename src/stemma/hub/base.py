@@ -225,10 +225,14 @@ class ProjectVerbs(Protocol):
         """Name written into runs and releases."""
         ...
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, *, is_patient: bool = False) -> AbstractContextManager[None]:
         """Hold the store from the first ``put`` until the row that names the result.
 
         Garbage collection waits meanwhile, so it never sees half a version.
+
+        Args:
+            is_patient: Wait for an hour instead of the timeout: the end of a training must not
+                be lost to a collection.
 
         Raises:
             LockedError: If garbage collection holds the store for longer than the timeout.

@@ -46,8 +46,8 @@ class LocalHub(LocalRuns, LocalVersions, LocalStorage, Hub):
         return self._parts.user
 
     @override
-    def writing(self) -> AbstractContextManager[None]:
-        return self._parts.writing()
+    def writing(self, *, is_patient: bool = False) -> AbstractContextManager[None]:
+        return self._parts.writing(is_patient=is_patient)
 
     @override
     def close(self) -> None:

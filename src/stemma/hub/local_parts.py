@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from stemma.catalog.releasing import Releaser
 from stemma.catalog.service import CatalogService
@@ -15,6 +16,8 @@ from stemma.domain.policy import ModelPolicy, parse_policy
 from stemma.store.locks import StoreLock
 from stemma.store.objects import ObjectStore
 from stemma.tracking.service import RunService
+
+_PATIENCE_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +58,14 @@ class LocalParts:
         """
         return parse_policy(self.models.get(model, {}), f"model.{model}")
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, *, is_patient: bool = False) -> AbstractContextManager[None]:
         """Hold the store shared from the first ``put`` until the row that names the result.
+
+        Args:
+            is_patient: Wait for an hour: what is to be written cost hours to make.
 
         Raises:
             LockedError: If garbage collection holds it for longer than the timeout.
         """
-        return self.lock.shared(timeout_seconds=self.lock_timeout_seconds)
+        seconds = _PATIENCE_SECONDS if is_patient else self.lock_timeout_seconds
+        return self.lock.shared(timeout_seconds=seconds)

@@ -159,7 +159,7 @@ class Session:
             parents=self._parents.digests,
             summary_step_count=max(self._steps.values(), default=-1) + 1,
         )
-        with self._hub.writing():
+        with self._hub.writing(is_patient=True):
             manifest = self.recorder.build(provenance)
             self._hub.finish_run(self.id, manifest)
         return manifest

@@ -200,6 +200,7 @@ def test_regression_answers_differ_beyond_the_tolerance_only() -> None:
     counted = behaviour(versions, pair, replace(ModelPolicy(), tolerance=0.1))
     assert counted is not None
     assert (counted.differ_count, counted.broken_count, counted.slices) == (1, 1, ())
+    assert counted.tolerance == 0.1
 
 
 def test_other_tasks_without_a_golden_set_are_missing_evidence() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from stemma.domain.combine import Comparisons, combine
@@ -200,3 +201,13 @@ def test_a_significant_loss_is_never_silent(build_behaviour: Count) -> None:
     ):
         assert not is_significant_loss(harmless, policy)
         assert check_regression(harmless, policy) == ()
+
+
+def test_a_regression_names_the_tolerance(build_facts: Build, build_behaviour: Count) -> None:
+    """Nobody could tell what "36 predictions differ" means for numbers."""
+    counts = replace(build_behaviour({"rows": 540, "fixed": 2, "right": 525}), tolerance=7.7123)
+    change = {"weights": "b", "hyperparameters": {"C": 0.5, "max_iter": 500}}
+    assert lines(judge(build_facts, change, counts))[1] == (
+        "behaviour",
+        "2 of 540 predictions differ by more than 7.71: 2 fixed, 0 broken (≤ 0.6 % at 95 %)",
+    )
