@@ -21,9 +21,9 @@ from stemma.domain.canonical import timestamp
 from stemma.domain.digest import Digest
 from stemma.domain.errors import NotFoundError
 from stemma.domain.names import check_channel_name
-from stemma.domain.release import ChannelMove
+from stemma.domain.ref import did_you_mean, suggest
+from stemma.domain.release import STABLE, ChannelMove, refuse_prerelease_on_stable
 
-STABLE: Final = "stable"
 PREVIOUS: Final = "previous"
 
 
@@ -41,19 +41,18 @@ class ChannelVerbs(ReleaseVerbs):
         Raises:
             InvalidInputError: If the channel's name is not allowed.
             NotFoundError: If there is no such release, or no such channel to remove.
+            ConflictError: If ``stable`` would point at a pre-release (``prerelease-on-stable``).
         """
         check_channel_name(channel)
+        refuse_prerelease_on_stable(model, channel, version)
         # Asked before the transaction, so that the message can name near versions.
         target = self.release(model, version) if version else None
         with self._database.write() as connection:
             history = queries.channel_rows(connection, model, channel, limit=1)
             current = history[0][1] if history else None
             if target is None and (current is None or not current.version):
-                raise NotFoundError(
-                    f"{model} has no channel {channel}",
-                    code="channel-not-found",
-                    hint=f"stemma show {model}",
-                )
+                known = pointing(queries.current_moves(connection, model))
+                raise _no_channel(model, channel, known)
             if current is not None and current.version == version:
                 return current
             if channel == STABLE and current is not None and current.version:
@@ -126,3 +125,11 @@ class ChannelVerbs(ReleaseVerbs):
 def pointing(moves: Iterable[ChannelMove]) -> dict[str, str]:
     """Return where channels point; removed ones are left out."""
     return {move.channel: move.version for move in moves if move.version}
+
+
+def _no_channel(model: str, channel: str, known: Iterable[str]) -> NotFoundError:
+    return NotFoundError(
+        f"{model} has no channel {channel}{did_you_mean(suggest(channel, known))}",
+        code="channel-not-found",
+        hint=f"stemma log {model}",
+    )

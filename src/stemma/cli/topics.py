@@ -13,10 +13,11 @@ A ref names a version of a model:
   digits@1.1.0        one release
   digits@^1           the newest release of 1.x (also ~1.2, 1.x, ">=1.4,<2")
   digits@stable       where the channel stable points (any channel)
-  digits@r-7f3c       the run whose id begins so, released or not
+  digits@r-7f3c       the run whose id begins so, released or not; r-7f3c alone will do
   digits@sha256:ab12  the version whose manifest begins so
 
 Move a channel: stemma release digits@1.0.0 --channel stable
+Remove it:      stemma release digits --drop-channel trial
 Ask its past:   stemma log digits --channel stable --at 2026-05-03
 """
 
@@ -34,7 +35,8 @@ Gates are conditions in stemma.toml that a version must meet to be released:
 What was not measured does not pass.
 A significant loss against the last release fails the gate `regression`.
 `stemma check digits@r-7f3c` answers in one table and exits 3 on a no.
-`stemma release digits --pre` keeps a refused version as a pre-release.
+`stemma release digits --pre` keeps a refused version as a pre-release,
+which may be on any channel but stable.
 """
 
 _ENVIRONMENT: Final = """\

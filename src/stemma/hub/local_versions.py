@@ -20,8 +20,8 @@ from stemma.domain.facts import VersionFacts
 from stemma.domain.gate import check_gates
 from stemma.domain.names import check_channel_name, check_model_name
 from stemma.domain.policy import ModelPolicy
-from stemma.domain.ref import did_you_mean, suggest
-from stemma.domain.release import ChannelMove, GateResult
+from stemma.domain.ref import did_you_mean, is_bare_run, suggest
+from stemma.domain.release import STABLE, ChannelMove, GateResult, prerelease_on_stable
 from stemma.domain.run import RunRecord, RunState
 from stemma.hub.base import (
     ChannelVerbs,
@@ -63,6 +63,9 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
     @override
     def resolve(self, ref: str) -> VersionView:
         catalog = self._parts.catalog
+        if is_bare_run(ref):
+            run = self._parts.runs.get(ref.strip())
+            ref = f"{run.start.model}@{run.id}"
         found = resolve(catalog, ref)
         version = "" if found.release is None else found.release.version
         channels = catalog.channels(found.model) if version else {}
@@ -95,6 +98,8 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         policy = self._parts.policy(request.model)
         if request.channel:
             self._check_channel(request.model, request.channel)
+        if request.is_prerelease and request.channel == STABLE:
+            raise prerelease_on_stable(request.model, f"{request.model}: a pre-release")
         if not request.released_by:
             request = replace(request, released_by=self._parts.user)
         run = self._run_to_release(request)
@@ -142,7 +147,7 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
 
     @override
     def check(self, ref: str, *, beside: str = "") -> CheckReport:
-        view = self.resolve(ref)
+        view = self._to_check(ref)
         results = check_gates(self._parts.policy(view.model), view.manifest)
         verdict = None
         stable = self._parts.catalog.channels(view.model).get("stable")
@@ -154,6 +159,16 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         if view.release is not None:
             verdict = view.release.verdict
         return CheckReport(label=view.label, results=results, verdict=verdict)
+
+    def _to_check(self, ref: str) -> VersionView:
+        """Resolve; a model without any release is its newest finished run."""
+        try:
+            return self.resolve(ref)
+        except NotFoundError as error:
+            if error.code != "no-release":
+                raise
+            run = self._run_to_release(ReleaseRequest(model=ref.strip()))
+            return self.resolve(f"{run.start.model}@{run.id}")
 
     def _environment_gate(self, held: VersionView, view: VersionView) -> GateResult:
         """Whether the version's requirements resolve within what ``stable`` runs in."""

@@ -44,7 +44,10 @@ class _Options(TypedDict):
     help="Also check that this version's environment fits together with the other's.",
 )
 def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
-    """Answer whether a version may ship: one table, exit 3 on a no."""
+    """Answer whether a version may ship: one table, exit 3 on a no.
+
+    A model without a release yet is checked by its newest run.
+    """
     from stemma.cli.cards import check_card, check_rows
     from stemma.cli.plain import plain
     from stemma.hub.base import CheckReport

@@ -15,6 +15,7 @@ from stemma.cli.project import opened_hub
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stemma.domain.errors import NotFoundError
     from stemma.hub.base import Hub, LogRow
 
 
@@ -150,13 +151,28 @@ def _moves(hub: Hub, model: str, options: _Options, *, is_precise: bool) -> Answ
     from stemma.cli.plain import plain
 
     moves = hub.channel_history(model, options["channel"])[: options["limit"]]
+    if not moves:
+        raise _unknown_channel(hub, model, options["channel"])
     return Answer(
         payload=[plain(move) for move in moves],
         rows=move_rows(moves, is_precise=is_precise),
         header=MOVE_HEADER,
-        hints=[]
-        if moves
-        else [f"never moved: stemma release {model}@VERSION --channel {options['channel']}"],
+    )
+
+
+def _unknown_channel(hub: Hub, model: str, channel: str) -> NotFoundError:
+    """Return the error for a channel that never pointed anywhere."""
+    from stemma.domain.errors import NotFoundError
+    from stemma.domain.ref import did_you_mean, suggest
+
+    hub.log(model, limit=1)  # an unknown model is told first, with near names
+    channels = next((view.channels for view in hub.list_models() if view.name == model), {})
+    near = suggest(channel, channels)
+    known = f"; its channels: {', '.join(sorted(channels))}" if channels else "; it has none"
+    return NotFoundError(
+        f"{model} has no channel {channel}{did_you_mean(near) or known}",
+        code="channel-not-found",
+        hint=f"stemma log {model} --channel {near[0]}" if near else f"stemma log {model}",
     )
 
 
@@ -165,6 +181,8 @@ def _channel_at(hub: Hub, model: str, channel: str, moment: datetime) -> Answer:
     from stemma.domain.errors import NotFoundError
 
     move = hub.channel_at(model, channel, moment)
+    if move is None and not hub.channel_history(model, channel):
+        raise _unknown_channel(hub, model, channel)
     if move is None or not move.version:
         raise NotFoundError(
             f"{model} had no {channel} at {moment:%Y-%m-%d %H:%M} UTC",

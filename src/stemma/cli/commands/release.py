@@ -12,6 +12,7 @@ from stemma.cli.framework import complete_refs, verb
 from stemma.cli.project import opened_hub
 
 if TYPE_CHECKING:
+    from stemma.domain.ref import Ref
     from stemma.hub.base import Hub
 
 
@@ -24,6 +25,7 @@ class _Options(TypedDict):
     is_dry_run: bool
     message: str
     channel: str
+    dropped: str
 
 
 @verb(
@@ -31,6 +33,7 @@ class _Options(TypedDict):
     ("Release the newest run", "stemma release digits"),
     ("Only say what the number would be, and why", "stemma release digits --dry-run"),
     ("Move a channel to a release", "stemma release digits@1.0.0 --channel stable"),
+    ("Remove a channel, keep its history", "stemma release digits --drop-channel trial"),
     ("Another level than the computed one", 'stemma release digits --bump patch --reason "…"'),
 )
 @click.argument("target", metavar="MODEL[@REF]", shell_complete=complete_refs)
@@ -48,16 +51,55 @@ class _Options(TypedDict):
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Decide and explain; change nothing.")
 @click.option("-m", "--message", default="", help="What this release is, in your words.")
 @click.option("--channel", default="", help="Let this channel point to the release.")
+@click.option(
+    "--drop-channel",
+    "dropped",
+    default="",
+    metavar="CHANNEL",
+    help="Release nothing; remove this channel. Its history stays.",
+)
 def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
     """Make an immutable version; its number comes from evidence, gates decide whether.
 
     With a version after @ and --channel nothing is released: the channel moves.
     """
-    model, _, selector = options["target"].partition("@")
+    from stemma.domain.ref import ManifestPrefix, Newest, Ref, RunPrefix, is_bare_run
+
     with opened_hub() as hub:
-        if selector and not selector.startswith(("r-", "sha256:")):
-            return _move(console, hub, model, options)
-        return _release(console, hub, model, selector, options)
+        if is_bare_run(options["target"]):
+            view = hub.resolve(options["target"])
+            options["target"] = f"{view.model}@{view.manifest.provenance.run}"
+        # Parsed before anything happens: `digits@` is a typing error, not the newest run.
+        ref = Ref.parse(options["target"])
+        match ref.selector:
+            case _ if options["dropped"]:
+                return _drop(console, hub, ref, options)
+            case Newest() | RunPrefix() | ManifestPrefix():
+                return _release(console, hub, ref, options)
+            case _:
+                return _move(console, hub, ref.model, options)
+
+
+def _drop(console: Console, hub: Hub, ref: Ref, options: _Options) -> ExitCode:
+    from stemma.cli.cards import channel_line
+    from stemma.cli.plain import plain
+
+    channel = options["dropped"]
+    others = (options["run"], options["channel"], options["is_prerelease"])
+    if str(ref) != ref.model or any(others) or options["bump"] != "auto":
+        raise click.UsageError(
+            "--drop-channel takes a MODEL, --reason and --dry-run only",
+            ctx=click.get_current_context(),
+        )
+    if options["is_dry_run"]:
+        version = hub.resolve(f"{ref.model}@{channel}").version
+        line = f"• {ref.model} {channel} = {version} would be removed"
+        console.show(Answer(payload={"channel": channel, "version": version}, card=[line]))
+        return ExitCode.DONE
+    reason = options["reason"] or options["message"]
+    move = hub.move_channel(ref.model, channel, "", reason=reason)
+    console.show(Answer(payload={**plain(move), "moved": True}, card=[channel_line(move)]))
+    return ExitCode.DONE
 
 
 def _move(console: Console, hub: Hub, model: str, options: _Options) -> ExitCode:
@@ -91,18 +133,19 @@ def _move(console: Console, hub: Hub, model: str, options: _Options) -> ExitCode
     return ExitCode.DONE
 
 
-def _release(console: Console, hub: Hub, model: str, selector: str, options: _Options) -> ExitCode:
+def _release(console: Console, hub: Hub, ref: Ref, options: _Options) -> ExitCode:
     from stemma.cli.cards import release_card, release_hints
     from stemma.cli.plain import plain
+    from stemma.domain.ref import Newest
     from stemma.domain.verdict import Level
     from stemma.hub.base import ReleaseRequest, ReleaseStatus
 
     run = options["run"]
-    if selector:
+    if not isinstance(ref.selector, Newest):
         run = hub.resolve(options["target"]).manifest.provenance.run
     outcome = hub.release(
         ReleaseRequest(
-            model=model,
+            model=ref.model,
             run=run,
             bump=None if options["bump"] == "auto" else Level(options["bump"]),
             override_reason=options["reason"],
