@@ -3,6 +3,8 @@
 Invariants (normative text: ``docs/formats/store.md`` §Order of writing):
     * Frames durable → index rows → alias rows → recipes durable: a file shows only when
       everything that leads to it is there.
+    * A frame that a batch relies on is read and hashed when it is first relied on: what rests
+      in a damaged one is stored anew, so what is acknowledged can be given back.
     * A batch holds at most some 40 MiB of file bytes, however large the files.
     * A file that changes while it is read is refused, and no recipe names what was read.
 
@@ -29,9 +31,11 @@ from stemma.store.backends.local import translated_os_errors
 from stemma.store.frames import (
     BODY_LIMIT_BYTES,
     CHUNK_LIMIT,
+    HEADER_LIMIT_BYTES,
     Chunk,
     Readable,
     cut,
+    decode_header,
     encode_frame,
     pack_chunks,
 )
@@ -130,7 +134,8 @@ class Batch:
         self._open_chunks: list[Chunk] = []
         self._open_body = bytearray()
         self._pending: set[bytes] = set()
-        self._seen_frames: set[bytes] = set()
+        self._sound_frames: set[bytes] = set()
+        self._damaged_frames: set[bytes] = set()
         self._frames: dict[bytes, bytes] = {}
         self._rows: dict[bytes, list[ChunkRow]] = {}
         self._frame_bytes = 0
@@ -189,17 +194,31 @@ class Batch:
         return recipe, new_bytes
 
     def _known(self, digests: list[bytes]) -> set[bytes]:
-        """Return the chunks that need not be stored: indexed, in a frame that exists.
+        """Return the chunks that need not be stored: indexed, in a frame that is sound.
 
         Rows of a frame that somebody removed are dropped, so that the chunk is stored anew.
         """
         found = self._index.find(digests)
-        unseen = {location.frame for location in found.values()} - self._seen_frames
-        gone = {name for name in unseen if not self._backend.exists(frame_key(name))}
-        self._seen_frames |= unseen - gone
+        frames = {location.frame for location in found.values()}
+        gone = {name for name in self._unseen(frames) if not self._look_at(name)}
         if gone:
             self._index.drop_frames(gone)
-        return {digest for digest, location in found.items() if location.frame not in gone}
+        return {
+            digest for digest, location in found.items() if location.frame in self._sound_frames
+        }
+
+    def _unseen(self, frames: set[bytes]) -> set[bytes]:
+        return frames - self._sound_frames - self._damaged_frames
+
+    def _look_at(self, frame: bytes) -> bool:
+        """Read a frame and note whether it is sound; return whether it exists."""
+        try:
+            data = self._backend.get(frame_key(frame))
+        except NotFoundError:
+            return False
+        seen = self._sound_frames if blake3_raw(data) == frame else self._damaged_frames
+        seen.add(frame)
+        return True
 
     def _append(self, digest: bytes, data: bytes) -> None:
         is_full = len(self._open_body) + len(data) > BODY_LIMIT_BYTES
@@ -226,19 +245,45 @@ class Batch:
         """Make sealed frames durable, then index them; chunks of the open frame stay pending."""
         blobs = {frame_key(name): frame for name, frame in self._frames.items()}
         created = self._backend.put_many(blobs)
-        for name in self._frames:
+        for name, frame in self._frames.items():
             key = frame_key(name)
             if key not in created and blake3_raw(self._backend.get(key)) != name:
-                raise IntegrityError(
-                    f"damaged frame {key}: its bytes do not match its name",
-                    code="frame-damaged",
-                    hint="stemma doctor",
-                )
-        self._index.add(self._rows)
+                self._mend(name, frame)
+        self._index_frames()
         self._pending = {chunk.digest for chunk in self._open_chunks}
         self._frames = {}
         self._rows = {}
         self._frame_bytes = 0
+
+    def _mend(self, name: bytes, frame: bytes) -> None:
+        """Put the bytes that a frame's name promises in the place of damaged ones."""
+        key = frame_key(name)
+        self._backend.delete(key)
+        # Another writer may be first; then its bytes must be right.
+        if not self._backend.put(key, frame) and blake3_raw(self._backend.get(key)) != name:
+            raise IntegrityError(
+                f"damaged frame {key}: its bytes do not match its name",
+                code="frame-damaged",
+                hint="stemma doctor",
+            )
+        self._damaged_frames.discard(name)
+
+    def _index_frames(self) -> None:
+        """Index what was written; rows that lead into damaged frames give way to it."""
+        kept = {name: self._rows_in(name) for name in self._damaged_frames}
+        self._index.drop_frames(kept)
+        self._index.add(self._rows)
+        # A chunk keeps its first row: these come back only where nothing took their place.
+        self._index.add(kept)
+
+    def _rows_in(self, frame: bytes) -> list[ChunkRow]:
+        """Return the rows of a damaged frame; none when its header cannot be read."""
+        key = frame_key(frame)
+        try:
+            header = decode_header(self._backend.get_range(key, 0, HEADER_LIMIT_BYTES), key)
+        except (IntegrityError, NotFoundError):
+            return []
+        return rows_of(header.chunks)
 
     def flush(self) -> None:
         """Make everything taken in so far durable, in the order of the invariants."""

@@ -142,6 +142,7 @@ class Reader:
         body = self._body(location.frame)
         data = body[location.offset : location.offset + location.size_bytes]
         if len(data) != chunk.size_bytes or blake3_raw(data) != chunk.digest:
+            self._forget(location.frame)
             raise IntegrityError(
                 f"chunk {name} of file {recipe.digest} in {frame_key(location.frame)} is damaged",
                 code="chunk-damaged",
@@ -169,14 +170,20 @@ class Reader:
             self._bodies[frame] = body
             for row in rows_of(header.chunks):
                 self._nearby[row.digest] = ChunkLocation(frame, row.offset, row.size_bytes)
-            if len(self._bodies) > _CACHED_FRAMES:
-                evicted, _ = self._bodies.popitem(last=False)
-                self._nearby = {
-                    digest: location
-                    for digest, location in self._nearby.items()
-                    if location.frame != evicted
-                }
+            evicted = next(iter(self._bodies)) if len(self._bodies) > _CACHED_FRAMES else None
+        if evicted is not None:
+            self._forget(evicted)
         return body
+
+    def _forget(self, frame: bytes) -> None:
+        """Drop a frame from the cache: it is the oldest, or may be mended meanwhile."""
+        with self._guard:
+            self._bodies.pop(frame, None)
+            self._nearby = {
+                digest: location
+                for digest, location in self._nearby.items()
+                if location.frame != frame
+            }
 
 
 def _wrong_alias(digest: Digest, file: Digest) -> IntegrityError:

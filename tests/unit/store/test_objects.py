@@ -1,5 +1,6 @@
 """ObjectStore: what is put comes back, once, verified, or not at all."""
 
+import io
 import os
 import random
 import threading
@@ -18,6 +19,7 @@ from stemma.domain.tree import EntryKind, TreeEntry
 from stemma.store.backends.memory import MemoryBackend
 from stemma.store.hashing import hash_bytes, hash_file
 from stemma.store.index import MemoryChunkIndex
+from stemma.store.ingest import Batch
 from stemma.store.objects import ObjectStore
 from stemma.store.verify import verify
 
@@ -281,6 +283,47 @@ def test_a_chunk_whose_frame_was_removed_is_stored_again(memory_store: ObjectSto
     assert caught.value.code == "frame-missing"
     assert fresh.put_bytes(RANDOM).new_bytes == len(RANDOM)
     assert fresh.read_bytes(stored.digest) == RANDOM
+
+
+def _damage(store: ObjectStore, family: str) -> None:
+    """Flip the last bit of every blob of a family."""
+    for stat in list(store.backend.list(f"{family}/")):
+        data = bytearray(store.backend.get(stat.key))
+        data[-1] ^= 1
+        store.backend.delete(stat.key)
+        store.backend.put(stat.key, bytes(data))
+
+
+@pytest.mark.parametrize("added", [RANDOM, RANDOM + b"more", RANDOM[: len(RANDOM) // 2]])
+def test_what_rests_in_a_damaged_frame_is_stored_again(store: ObjectStore, added: bytes) -> None:
+    """`stemma add` would acknowledge data that the store can never give back."""
+    store.put_bytes(RANDOM)
+    _damage(store, "frames")
+    stored = store.put_bytes(added)
+    assert stored.new_bytes > 0
+    assert ObjectStore(store.backend, store.index).read_bytes(stored.digest) == added
+
+
+def test_the_same_content_again_mends_a_damaged_frame(store: ObjectStore) -> None:
+    """Everything else in that frame would stay lost although its bytes are at hand."""
+    stored = store.put_bytes(RANDOM)
+    _damage(store, "frames")
+    assert verify(store) != []
+    store.put_bytes(RANDOM)
+    assert verify(store) == []
+    assert ObjectStore(store.backend, store.index).read_bytes(stored.digest) == RANDOM
+
+
+def test_what_a_damaged_frame_still_holds_stays_readable(store: ObjectStore) -> None:
+    """Storing one file anew would take the sound chunks of its neighbours away."""
+    first, second = RANDOM[:300_000], RANDOM[300_000:600_000]
+    batch = Batch(store.backend, store.index)
+    kept = batch.add_stream(io.BytesIO(first))
+    batch.add_stream(io.BytesIO(second))
+    batch.flush()
+    _damage(store, "frames")
+    assert store.put_bytes(second + b"more").new_bytes > 0
+    assert ObjectStore(store.backend, store.index).read_bytes(kept.digest) == first
 
 
 def test_records_are_kept_by_kind_and_verified(store: ObjectStore) -> None:
