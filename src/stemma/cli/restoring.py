@@ -3,12 +3,16 @@
 Invariants:
     * A file that differs is never overwritten without ``--force``; then nothing is written at all.
     * Restoring twice is the same as once.
-    * Every byte is verified by the store before it stands under its name.
+    * Every byte is verified before any file stands under its name: files are made in a
+      folder beside, and a restore that is refused leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING
 from stemma.catalog.snapshot import digest_file
 from stemma.domain.errors import ConflictError
 from stemma.domain.tree import EntryKind, TreeEntry, check_paths
+from stemma.store.backends.local import translated_os_errors
 
 if TYPE_CHECKING:
     from stemma.domain.digest import Digest
@@ -111,19 +116,69 @@ def refuse_conflicts(target: Path, conflicts: list[str], command: str) -> None:
         )
 
 
-def write_file(hub: Hub, target: Path, file: RestoredFile) -> bool:
-    """Write one file; returns whether anything had to be written."""
-    path = target / file.path
-    if _is_same(path, file.entry):
-        return False
+def restore(
+    hub: Hub,
+    target: Path,
+    files: Sequence[RestoredFile],
+    texts: Mapping[str, bytes],
+    advance: Callable[[int], None],
+) -> int:
+    """Put files into ``target``, all of them or none; returns how many had to be written.
+
+    Args:
+        hub: Where their bytes are.
+        target: The folder, which may be missing.
+        files: What to restore.
+        texts: Further files, by name.
+        advance: Called with the bytes done since the last call.
+
+    Raises:
+        IntegrityError: If anything stored is damaged; then nothing was written.
+    """
+    missing = [file for file in files if not _is_same(target / file.path, file.entry)]
+    advance(_size(files) - _size(missing))
+    with translated_os_errors(f"write {target}"):
+        if target.exists():
+            target.mkdir(exist_ok=True)  # a file is in the way
+        base = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
+        staging = base / f".stemma-{secrets.token_hex(8)}.part"
+        try:
+            staging.mkdir()
+            for file in missing:
+                _write_file(hub, staging, file)
+                advance(file.entry.size_bytes)
+            for name, text in texts.items():
+                (staging / name).write_bytes(text)
+                advance(len(text))
+            _move(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return len(missing)
+
+
+def _size(files: Sequence[RestoredFile]) -> int:
+    return sum(file.entry.size_bytes for file in files)
+
+
+def _move(staging: Path, target: Path) -> None:
+    """Give everything its name: in one step where the folder is new, else file by file."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.rename(target)
+        return
+    for path in sorted(staging.rglob("*")):
+        if path.is_symlink() or not path.is_dir():
+            place = target / path.relative_to(staging)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+
+
+def _write_file(hub: Hub, folder: Path, file: RestoredFile) -> None:
+    path = folder / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
     if file.entry.kind is EntryKind.SYMLINK:
-        path.unlink(missing_ok=True)
         path.symlink_to(file.entry.target)
     elif file.entry.digest is not None:
-        if path.is_symlink():
-            path.unlink()
         hub.objects.export_file(
             file.entry.digest, path, is_executable=file.entry.kind is EntryKind.EXECUTABLE
         )
-    return True

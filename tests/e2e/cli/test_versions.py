@@ -120,7 +120,8 @@ def test_log_shows_runs_and_moves_of_a_channel(shop: Shop) -> None:
     assert "toy stable = 1.0.1" in shop(*at, "2999-01-01", "--format", "human").stdout
     missing = shop(*at, "2001-01-01", code=5)
     assert "hint: stemma log toy --channel stable" in missing.stderr
-    assert shop.json("log", "toy", "--channel", "canary") == []
+    unknown = shop("log", "toy", "--channel", "stabel", code=5)
+    assert "did you mean stable?" in unknown.stderr
 
 
 def test_log_without_model_lists_models(shop: Shop) -> None:

@@ -109,14 +109,9 @@ def _restore(
     total = sum(file.entry.size_bytes for file in files) + len(text)
     written = 0
     if not options["is_dry_run"]:
-        target.mkdir(parents=True, exist_ok=True)
+        texts = {"params.json": text} if has_params else {}
         with progress(console, f"restoring {view.label}", total) as reporter:
-            for file in files:
-                written += restoring.write_file(hub, target, file)
-                reporter.advance(file.entry.size_bytes)
-            if has_params:
-                params.write_bytes(text)
-                reporter.advance(len(text))
+            written = restoring.restore(hub, target, files, texts, reporter.advance)
     mark, joint = (render.NOTED, "would go") if options["is_dry_run"] else (render.DONE, "is")
     amount = f"{render.count(len(files) + has_params, 'file')}, {render.size(total)}"
     card = [f"{mark} {view.label} {joint} in {target}/   {amount}", *_listing(files, len(text))]
