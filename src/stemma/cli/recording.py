@@ -32,7 +32,7 @@ from stemma.domain.component import DatasetRole
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.manifest import Provenance
 from stemma.domain.names import check_model_name
-from stemma.domain.run import RunId, RunStart
+from stemma.domain.run import RunId, RunStart, RunState
 from stemma.server.settings import load_settings
 from stemma.tracking.process import current_process
 
@@ -104,8 +104,13 @@ def parse_data(text: str) -> DataSpec:
     return DataSpec(name=name or file.resolve().name.split(".")[0], role=role, path=file)
 
 
-def choose_model(hub: Hub, named: str) -> str:
+def choose_model(hub: Hub, named: str, *, is_from_files: bool = False) -> str:
     """Return the model a run belongs to: the one named, else the only one there is.
+
+    Args:
+        hub: Where models are looked up.
+        named: The name that was given; empty: none.
+        is_from_files: The run is recorded from files, so only a model of files is meant.
 
     Raises:
         InvalidInputError: If it is not clear.
@@ -116,6 +121,8 @@ def choose_model(hub: Hub, named: str) -> str:
         {model.name for model in hub.list_models()} | set(load_settings(hub.project_root).models)
     )
     if len(known) == 1:
+        if is_from_files:
+            _refuse_other_loader(hub, known[0])
         return known[0]
     which = f"it could be {', '.join(known)}" if known else "this project has none yet"
     raise InvalidInputError(
@@ -123,6 +130,22 @@ def choose_model(hub: Hub, named: str) -> str:
         code="no-model-name",
         hint="stemma run --name digits …",
     )
+
+
+def _refuse_other_loader(hub: Hub, model: str) -> None:
+    """Refuse to take a file for the next version of a model that came from live objects."""
+    finished = (run for run in hub.list_runs(model) if run.state is RunState.FINISHED)
+    newest = next(finished, None)
+    if newest is None:
+        return
+    loader = hub.resolve(f"{model}@{newest.id}").manifest.artifact.loader
+    if loader != "file":
+        raise InvalidInputError(
+            f"which model is this run of? {model}, the only one here, is a {loader} model that"
+            " its script recorded, not a file",
+            code="no-model-name",
+            hint=f"stemma run --name NEW-NAME … for another model, or --name {model}",
+        )
 
 
 def start_run(hub: Hub, files: RunFiles) -> RunId:

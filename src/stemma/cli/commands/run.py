@@ -117,8 +117,11 @@ def _files(hub: Hub, options: _Options) -> RunFiles:
         raise NotFoundError(
             f"no {missing[0]}", code="file-not-found", hint=f"ls {missing[0].parent}"
         )
+    model = options["name"]
+    if is_from_files or model:
+        model = choose_model(hub, model, is_from_files=is_from_files)
     return RunFiles(
-        model=choose_model(hub, options["name"]) if is_from_files or options["name"] else "",
+        model=model,
         command=options["command_line"],
         artifact=options["artifact"],
         datasets=datasets,
