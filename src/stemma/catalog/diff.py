@@ -258,7 +258,8 @@ def _artifact(before: VersionFacts, after: VersionFacts, stored_bytes: int) -> C
     old, new = before.tensor_digests, after.tensor_digests
     if old and new:
         changed = sum(1 for name in new if old.get(name) != new[name])
-        parts.append(f"{changed} of {len(new)} tensors changed")
+        noun = "tensor" if len(new) == 1 else "tensors"
+        parts.append(f"{changed} of {len(new)} {noun} changed")
     parts.append(f"{size_text(stored_bytes)} stored")
     formats = {file.format for file in left.files}, {file.format for file in right.files}
     details = [f"- format {name}" for name in sorted(formats[0] - formats[1])]

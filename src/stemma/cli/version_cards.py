@@ -136,8 +136,11 @@ def artifact_text(manifest: Manifest) -> str:
 def environment_text(environment: Environment) -> str:
     """Return e.g. ``python 3.11.7, 12 packages locked``."""
     parts = [f"python {environment.python}"]
-    locked = "locked" if environment.has_hashes else "pinned, without hashes"
-    parts.append(f"{render.count(len(environment.packages), 'package')} {locked}")
+    if environment.packages:
+        locked = "locked" if environment.has_hashes else "pinned, without hashes"
+        parts.append(f"{render.count(len(environment.packages), 'package')} {locked}")
+    else:
+        parts.append("no packages")
     if environment.accelerator:
         parts.append(environment.accelerator)
     return ", ".join(parts)
@@ -163,7 +166,9 @@ def _worst_class(metrics: Sequence[Metric]) -> Metric | None:
         for metric in metrics
         if metric.name == "recall" and metric.slice.startswith("class=")
     ]
-    return min(recalls, key=lambda metric: metric.number, default=None)
+    worst = min(recalls, key=lambda metric: metric.number, default=None)
+    # Where every class is found, none of them is the worst.
+    return None if worst is None or worst.number >= 1 else worst
 
 
 def show_card(view: VersionView, facts: VersionFacts, passed: Sequence[str]) -> list[str]:

@@ -118,12 +118,15 @@ class _Verification:
         missing = [chunk for chunk in recipe.chunks if chunk.digest not in self._chunks]
         if missing:
             first = missing[0].digest.hex()
-            self._report("missing-chunk", key, f"{len(missing)} chunks rest nowhere, first {first}")
+            rest = "1 chunk rests" if len(missing) == 1 else f"{len(missing)} chunks rest"
+            self._report("missing-chunk", key, f"{rest} nowhere, first {first}")
             return
         # A frame that a crash left unindexed is harmless until a file needs it.
         unindexed = sum(chunk.digest in self._unindexed for chunk in recipe.chunks)
         if unindexed:
-            self._report("index-missing", key, f"{unindexed} of its chunks are not indexed")
+            self._report(
+                "index-missing", key, f"{unindexed} of its {len(recipe.chunks)} chunks not indexed"
+            )
             return
         hasher = new_hasher(Algorithm.SHA256)
         for data in self._store.stream(digest):

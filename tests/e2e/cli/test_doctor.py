@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,6 +84,9 @@ def test_damaged_frames_say_what_they_harm(stemma_in: Stemma, released: Path) ->
     assert "    harms toy 2.0.0" in human.stdout
     assert "    - file blake3:" in human.stdout
     assert "    fix: copy .stemma/objects/frames/" in human.stdout
+    told = [line for line in human.stdout.splitlines() if "fix:" not in line]
+    assert not any(re.search("[0-9a-f]{32}", line) for line in told), "digests are cut for people"
+    assert re.search("[0-9a-f]{64}", json.dumps(findings[0]["parts"])), "and whole for programs"
     assert examine_project(released).is_healthy
 
 
@@ -139,3 +143,14 @@ def test_damage_that_harms_nothing_says_so(stemma_in: Stemma, project: Path) -> 
     (finding,) = examine_project(project).findings
     assert finding.harms == ()
     assert "nothing recorded needs it" in finding.fix
+
+
+def test_a_rebuild_is_told_in_words_of_the_user(stemma_in: Stemma, released: Path) -> None:
+    """Names of tables mean nothing to the one whose versions were in danger."""
+    human: Completed = stemma_in(released, "doctor", "--rebuild", "--format", "human")
+    made = json.loads(stemma_in(released, "doctor", "--rebuild", "--json").stdout)
+    assert human.stdout.startswith("✓ database made again: ")
+    for words in ("2 runs", "2 versions", "2 releases", "0 channel moves", " chunks"):
+        assert words in human.stdout
+    assert "_" not in human.stdout
+    assert made["channel_moves"] == 0

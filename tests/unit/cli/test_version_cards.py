@@ -244,6 +244,19 @@ def test_an_environment_without_hashes_says_so() -> None:
     )
 
 
+def test_an_environment_without_packages_says_so() -> None:
+    """Nothing recorded would read like something insecure."""
+    environment = replace(MANIFEST.environment, packages=(), has_hashes=False)
+    assert cards.environment_text(environment) == "python 3.11.7, no packages"
+
+
+def test_no_class_is_the_worst_when_every_one_is_found() -> None:
+    """A perfect score would be shown as a weakness."""
+    recalls = tuple(Metric(name="recall", slice=f"class={n}", value="1.0") for n in range(2))
+    manifest = replace(MANIFEST, evidence=replace(MANIFEST.evidence, metrics=recalls, golden=None))
+    assert cards.metric_lines(manifest) == []
+
+
 def test_an_architecture_without_summary_is_its_family() -> None:
     """The line would be empty."""
     plain = replace(MANIFEST.architecture, summary="", parameter_count=0)

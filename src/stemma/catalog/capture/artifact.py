@@ -158,7 +158,8 @@ def _configuration(found: Mapping[str, Mapping[str, object]]) -> Mapping[str, ob
 
 def _summary(path: Path, file_count: int, size_bytes: int, tensor_count: int) -> str:
     files = path.name if file_count == 1 else f"{path.name}/ ({file_count} files)"
-    tensors = f", {tensor_count} tensors" if tensor_count else ""
+    noun = "tensor" if tensor_count == 1 else "tensors"
+    tensors = f", {tensor_count} {noun}" if tensor_count else ""
     return f"{files}, {size_bytes} bytes{tensors}"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,6 +13,16 @@ from stemma.cli.framework import verb
 
 if TYPE_CHECKING:
     from stemma.hub.base import DoctorReport
+
+_DIGEST: Final = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24,}\b")
+_NOUNS: Final = {
+    "runs": "run",
+    "manifests": "version",
+    "releases": "release",
+    "channel_moves": "channel move",
+    "chunks": "chunk",
+}
+"""What people call the rows of a table; the others are counted in `--json` only."""
 
 
 @verb(
@@ -68,13 +79,19 @@ def _card(report: DoctorReport) -> list[str]:
     lines = [head]
     for finding in report.findings:
         mark = render.NOTED if finding.is_harmless else render.REFUSED
-        lines.append(f"  {mark} {finding.kind}  {finding.where}  {render.clean(finding.detail)}")
+        detail = _shortened(render.clean(finding.detail))
+        lines.append(f"  {mark} {finding.kind}  {_shortened(finding.where)}  {detail}")
         if finding.harms:
             lines.append(f"    harms {'; '.join(finding.harms)}")
-        lines += [f"    - {render.clean(part)}" for part in finding.parts]
+        lines += [f"    - {_shortened(render.clean(part))}" for part in finding.parts]
         if finding.fix:
             lines.append(f"    fix: {finding.fix}")
     return lines
+
+
+def _shortened(text: str) -> str:
+    """Cut digests to what people compare; `--json` and the command of the fix have them whole."""
+    return _DIGEST.sub(r"\1…", text)
 
 
 def _rebuild() -> Answer:
@@ -82,7 +99,10 @@ def _rebuild() -> Answer:
     from stemma.server.wiring import rebuild_project
 
     made = rebuild_project()
-    text = ", ".join(f"{number:,} {kind}" for kind, number in made.items())
+    named = [(_NOUNS[kind], number) for kind, number in made.items() if kind in _NOUNS]
+    text = ", ".join(render.count(number, noun) for noun, number in named)
+    if made.get("damaged_records"):
+        text += f"; {render.count(made['damaged_records'], 'damaged record')} left out"
     return Answer(
         payload=made,
         card=[f"{render.DONE} database made again: {text or 'empty'}"],

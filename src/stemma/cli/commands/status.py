@@ -144,8 +144,6 @@ def _line(row: list[str]) -> tuple[str, str]:
         case "run", _:
             run, _, why = detail.partition(": ")
             return what, f"{run} {state}{why and f': {why}'}   (stemma log {name} --runs)"
-        case _, "recorded":
-            return _LABELS[what], detail
         case _:
             return _LABELS[what], f"{state}  {detail}"
 
