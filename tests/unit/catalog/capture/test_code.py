@@ -73,7 +73,8 @@ def test_modules_imported_at_run_time_are_added(project: Path) -> None:
 
 def test_installed_packages_are_never_captured(project: Path) -> None:
     """Every version would carry numpy's source."""
-    loaded = [Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)]
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    loaded = [Path(file) for file in files if file]
     code = capture_code(project / "train.py", project, loaded)
     assert all(file.is_relative_to(project) for file in code.files.values())
 
