@@ -289,3 +289,11 @@ def test_an_ascii_terminal_gets_ascii(stemma: Stemma, project: Path) -> None:
     """The answer would be lost in UnicodeEncodeError."""
     answer: Completed = stemma("init", variables={"PYTHONIOENCODING": "ascii"})
     assert answer.stdout == "* Already a project: nothing to do\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_is_printed_for_each_shell(stemma_here: Stemma, shell: str) -> None:
+    """The line that people put in their shell's start-up file would break every new shell."""
+    answer: Completed = stemma_here("completion", shell)
+    assert answer.returncode == 0, answer.stderr
+    assert f"_STEMMA_COMPLETE={shell}_complete" in answer.stdout
