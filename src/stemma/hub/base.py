@@ -323,7 +323,10 @@ class VersionVerbs(Protocol):
     def log(
         self, model: str, *, metric: str = "", limit: int = 50, before: int = 0
     ) -> list[LogRow]:
-        """Return releases, newest first; ``before`` is a sequence for keyset paging."""
+        """Return releases, newest first; ``before`` is a sequence for keyset paging.
+
+        Without ``metric`` it is the policy's, else the one the newest release was judged by.
+        """
         ...
 
     def diff(self, before: str, after: str) -> VersionDiff:

@@ -205,18 +205,22 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
     ) -> list[LogRow]:
         catalog = self._parts.catalog
         check_model_name(model)
-        entries = catalog.log_rows(
-            model,
-            metric=metric or self._parts.policy(model).golden_metric,
-            limit=limit,
-            before=before,
-        )
+        shown = metric or self._parts.policy(model).golden_metric or self._judged_metric(model)
+        entries = catalog.log_rows(model, metric=shown, limit=limit, before=before)
         if not entries and not before:
             self._refuse_unknown(model)
         marks: dict[str, list[str]] = {}
         for channel, version in sorted(catalog.channels(model).items()):
             marks.setdefault(version, []).append(channel)
         return [_log_row(entry, tuple(marks.get(entry.version, ()))) for entry in entries]
+
+    def _judged_metric(self, model: str) -> str:
+        """Return the metric that the newest release's behaviour was judged by, if any."""
+        newest = self._parts.catalog.last_release(model, include_prereleases=True)
+        if newest is None:
+            return ""
+        golden = self._parts.catalog.manifest(newest.manifest).evidence.golden
+        return "" if golden is None else golden.metric
 
     def _refuse_unknown(self, model: str) -> None:
         names = [known.name for known in self._parts.catalog.list_models()]
