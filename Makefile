@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-requirements
 TORCH  := $(VENV)/.stamp-torch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format bench lock clean
+.PHONY: help setup demo test test-fast coverage check format bench lock clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ test: $(STAMP) $(TORCH)  ## run every test
 
 test-fast: $(STAMP)  ## run the tests that take under 0.25 s each
 	@$(BIN)/python -m pytest -m "not slow" -n 2
+
+coverage: $(STAMP) $(TORCH)  ## run every test and say which lines and branches none reaches
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
