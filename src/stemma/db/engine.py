@@ -181,7 +181,8 @@ class Database:
                 raise corrupt(self.name, "its bytes are not what was written")
             if self.seal_state is SealState.BEHIND:
                 raise corrupt(self.name, "what was written last is gone from it or its log")
-            if claim.has_moved(generation):
+            has_no_seal = self.seal_state in {SealState.MISSING, SealState.DAMAGED_SEAL}
+            if has_no_seal or claim.has_moved(generation):
                 self._ask_engine()
         if revision != schema.HEAD:
             self._upgrade()
