@@ -1,0 +1,1 @@
+"""Serving, rolling out and rolling back: what moves traffic."""

@@ -1,0 +1,1 @@
+"""Load: requests sent on a schedule, whatever the server does."""

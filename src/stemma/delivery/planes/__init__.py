@@ -1,0 +1,1 @@
+"""Data planes: what stands in front of the model processes."""

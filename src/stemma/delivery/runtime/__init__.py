@@ -1,0 +1,1 @@
+"""The application that answers for one version, in the environment of that version."""

@@ -1,0 +1,1 @@
+"""Slots: a version made ready, started, watched and stopped."""
