@@ -38,14 +38,24 @@ class ServeLayout:
 
     Attributes:
         state: The project's ``.stemma`` folder, absolute.
+        folder: Name of the serving folder in it; a drill has one of its own, where everything
+            is made afresh.
+        area: Names a second set of slots that share versions and environments (``staging``);
+            empty for production's.
     """
 
     state: Path
+    folder: str = "serve"
+    area: str = ""
 
     @property
     def root(self) -> Path:
         """``.stemma/serve``."""
-        return self.state / "serve"
+        return self.state / self.folder
+
+    @property
+    def _own(self) -> Path:
+        return self.root / self.area if self.area else self.root
 
     @property
     def server_file(self) -> Path:
@@ -55,7 +65,7 @@ class ServeLayout:
     @property
     def slots_file(self) -> Path:
         """What the supervisor sees."""
-        return self.root / "slots.json"
+        return self._own / "slots.json"
 
     @property
     def routes_lock(self) -> Path:
@@ -77,7 +87,7 @@ class ServeLayout:
 
     def slot(self, name: str) -> Path:
         """Folder of a slot."""
-        return self.root / "slots" / name
+        return self._own / "slots" / name
 
     def sockets(self) -> Path:
         """Return the private folder of this project's sockets; made when missing.
@@ -85,7 +95,7 @@ class ServeLayout:
         Raises:
             DeniedError: If somebody else's folder stands there.
         """
-        name = hash_bytes(str(self.state).encode()).short
+        name = hash_bytes(str(self._own).encode()).short
         folder = Path(tempfile.gettempdir()) / f"stemma-{os.getuid()}-{name}"
         folder.mkdir(mode=_PRIVATE, exist_ok=True)
         found = folder.lstat()

@@ -43,6 +43,8 @@ class ModelRoute:
         canary_weight_bp: Share of requests meant for the canary, 0 to 10 000.
         probe: A slot reached only by requests with the header ``x-stemma-slot`` naming it
             (drills, staging); ``None`` when there is none.
+        standby: Slots that get no request but must be known to the data plane, so that a
+            rollback to one of them is a change of routes alone.
         timeout_seconds: How long a request may take; then 504.
     """
 
@@ -51,6 +53,7 @@ class ModelRoute:
     canary: Endpoint | None = None
     canary_weight_bp: int = 0
     probe: Endpoint | None = None
+    standby: tuple[Endpoint, ...] = ()
     timeout_seconds: float = 30.0
 
     def __post_init__(self) -> None:
