@@ -11,6 +11,7 @@ from datetime import datetime
 
 from stemma.delivery.slots.base import SlotStatus
 from stemma.domain.configuration import Configuration
+from stemma.domain.release import GateResult
 from stemma.domain.rollout import Decision, Deployed, Rollout
 
 
@@ -222,3 +223,33 @@ class ServingView:
 
     server: ServerView
     models: tuple[ModelServing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagingReport:
+    """The answer of validation in staging.
+
+    Attributes:
+        label: What was validated.
+        results: Gates, interface, environment, dependencies, golden request, latency, memory.
+        requests: How many requests were replayed.
+        source: Where they came from: ``recorded``, ``supplied`` or ``golden set``.
+        pattern: How they were spaced: ``production's`` or ``Poisson``.
+        rate_per_second: Requests per second that were offered; 0 when none were sent.
+        latency_p99_ms: 99 % of them were answered within this, from the scheduled send.
+        memory_mib: Peak resident memory of the largest process; 0 when not measured.
+    """
+
+    label: str
+    results: tuple[GateResult, ...]
+    requests: int = 0
+    source: str = ""
+    pattern: str = ""
+    rate_per_second: float = 0.0
+    latency_p99_ms: float = 0.0
+    memory_mib: float = 0.0
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether every result passed."""
+        return all(result.has_passed for result in self.results)

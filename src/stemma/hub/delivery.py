@@ -17,9 +17,11 @@ from stemma.delivery.values import (
     RollbackReport,
     RolloutView,
     ServingView,
+    StagingReport,
 )
-from stemma.domain.release import GateResult
 from stemma.domain.rollout import RolloutCommand, RolloutPlan
+
+__all__ = ["DeliveryVerbs", "RolloutRequest", "StagingReport", "StagingRequest", "Told"]
 
 Told = Callable[[str], None]
 """Takes one sentence of progress."""
@@ -40,30 +42,6 @@ class StagingRequest:
     requests_path: str = ""
     seconds: float = 10.0
     rate_per_second: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagingReport:
-    """The answer of validation in staging.
-
-    Attributes:
-        label: What was validated.
-        results: Gates, interface, environment, dependencies, golden request, latency, memory.
-        requests: How many requests were replayed.
-        source: Where they came from: ``recorded``, ``supplied`` or ``golden set``.
-        pattern: How they were spaced: ``production's`` or ``Poisson``.
-    """
-
-    label: str
-    results: tuple[GateResult, ...]
-    requests: int = 0
-    source: str = ""
-    pattern: str = ""
-
-    @property
-    def has_passed(self) -> bool:
-        """Whether every result passed."""
-        return all(result.has_passed for result in self.results)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
