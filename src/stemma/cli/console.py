@@ -121,6 +121,11 @@ class Console:
         sys.stdout.write("\n")
         sys.stdout.flush()
 
+    def say(self, line: str) -> None:
+        """Write one line of an answer that comes bit by bit, to people and plain readers."""
+        if self.format not in {Format.JSON, Format.QUIET}:
+            self._write([self._painted(line)])
+
     def _card(self, answer: Answer) -> Sequence[str]:
         if answer.card or answer.rows is None:
             return answer.card

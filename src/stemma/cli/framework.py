@@ -184,3 +184,10 @@ def complete_refs(_ctx: click.Context, _param: click.Parameter, incomplete: str)
     from stemma.cli.project import complete  # noqa: PLC0415 - only completion opens the project
 
     return complete(incomplete)
+
+
+def complete_models(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Sequence[str]:
+    """Complete names of models; silent when there is no project."""
+    from stemma.cli import project  # noqa: PLC0415 - only completion opens the project
+
+    return project.complete_models(incomplete)

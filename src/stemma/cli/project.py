@@ -7,14 +7,20 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stemma.catalog.snapshot import Head, Sources, read_head, stamp_sources
 from stemma.domain.errors import NoProjectError, StemmaError
 from stemma.server.settings_files import settings_files
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from stemma.hub.base import Hub
+    from stemma.hub.delivery import DeliveryVerbs
+
+    class DeliveryHub(Hub, DeliveryVerbs, Protocol):
+        """Every verb on models and storage, and those that move traffic."""
 
 
 @contextmanager
@@ -31,6 +37,17 @@ def opened_hub() -> Iterator[Hub]:
         yield hub
     finally:
         hub.close()
+
+
+@contextmanager
+def opened_delivery() -> Iterator[DeliveryHub]:
+    """Open the project's hub for the verbs that move traffic, and close it at the end.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+    """
+    with opened_hub() as hub:
+        yield cast("DeliveryHub", hub)
 
 
 def find_root() -> Path:
@@ -66,6 +83,11 @@ def load_head() -> tuple[Path, Head]:
 def look_at_sources(root: Path) -> Sources:
     """Look at the files that a head is read from."""
     return stamp_sources(root, settings_files(root, os.environ))
+
+
+def complete_models(prefix: str) -> Sequence[str]:
+    """Return models that begin with ``prefix``; nothing when the project cannot be opened."""
+    return [name for name in complete(prefix) if "@" not in name]
 
 
 def complete(prefix: str) -> Sequence[str]:
