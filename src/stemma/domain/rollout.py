@@ -1,6 +1,12 @@
 """A rollout: what it is, and how it goes on.  Pure: no clock, no I/O.
 
-Types only so far; ``begin``, ``advance`` and ``command`` are the verbs.
+The values; the verbs on them are ``begin`` and ``advance`` (``rollout_steps``), ``command``
+(``rollout_commands``), ``check_plan`` (``rollout_plan``) and ``encode_rollout`` (``rollout_text``).
+
+Invariants:
+    * ``Rollout.weight_bp`` follows from the state alone: nothing else says where traffic goes.
+
+This module decides nothing.
 """
 
 from __future__ import annotations
@@ -106,6 +112,7 @@ class Rollout:
         step: Index into ``plan.steps_bp``.
         held_seconds: How long this step was watched, pauses and clock jumps left out.
         resume_to: State to go on with after a pause.
+        is_promoted_by_hand: A person waived the rest of this step; the next look goes on.
         judge: What the judge remembers.
         position: How far the access log is counted.
         last_look_at: When it was looked at last.
@@ -125,6 +132,7 @@ class Rollout:
     step: int = 0
     held_seconds: float = 0.0
     resume_to: RolloutState | None = None
+    is_promoted_by_hand: bool = False
     judge: JudgeState = field(default_factory=JudgeState)
     position: LogPosition = LogPosition()
     last_look_at: datetime | None = None
@@ -135,9 +143,16 @@ class Rollout:
     assessment: Assessment | None = None
 
     @property
+    def course(self) -> RolloutState:
+        """The state, and for a paused rollout the one it was paused in."""
+        if self.state is RolloutState.PAUSED and self.resume_to is not None:
+            return self.resume_to
+        return self.state
+
+    @property
     def weight_bp(self) -> int:
         """Share of requests that the canary is to get now, in basis points."""
-        state = self.resume_to if self.state is RolloutState.PAUSED else self.state
+        state = self.course
         if state is RolloutState.CANARY:
             return self.plan.steps_bp[self.step]
         return 10_000 if state in {RolloutState.PROMOTING, RolloutState.LIVE} else 0
@@ -145,8 +160,7 @@ class Rollout:
     @property
     def needs_canary(self) -> bool:
         """Whether the canary's processes must run."""
-        state = self.resume_to if self.state is RolloutState.PAUSED else self.state
-        return state in {
+        return self.course in {
             RolloutState.WARMING,
             RolloutState.SHADOW,
             RolloutState.CANARY,
