@@ -45,27 +45,57 @@ class ChannelVerbs(ReleaseVerbs):
         """
         check_channel_name(channel)
         refuse_prerelease_on_stable(model, channel, version)
-        # Asked before the transaction, so that the message can name near versions.
-        target = self.release(model, version) if version else None
+        if version:
+            self.release(model, version)  # its message, unlike the transaction's, names near ones
         with self._database.write() as connection:
-            history = queries.channel_rows(connection, model, channel, limit=1)
-            current = history[0][1] if history else None
-            if target is None and (current is None or not current.version):
-                known = pointing(queries.current_moves(connection, model))
-                raise _no_channel(model, channel, known)
-            if current is not None and current.version == version:
-                return current
-            if channel == STABLE and current is not None and current.version:
-                self._append_move(
-                    connection,
-                    (model, PREVIOUS),
-                    (current.version, current.manifest),
-                    (f"{STABLE} moved to {version or 'nothing'}", moved_by),
-                )
-            manifest = None if target is None else target.manifest
-            return self._append_move(
-                connection, (model, channel), (version, manifest), (reason, moved_by)
+            return self.move_channel_in(
+                connection, model, channel, version, reason=reason, moved_by=moved_by
             )
+
+    def move_channel_in(
+        self,
+        connection: Connection,
+        model: str,
+        channel: str,
+        version: str,
+        *,
+        reason: str,
+        moved_by: str,
+    ) -> ChannelMove:
+        """Move a channel as part of the caller's write transaction.
+
+        The record is in the store when this returns; the move counts once the caller commits.
+
+        Raises:
+            NotFoundError: If there is no such release, or no such channel to remove.
+            ConflictError: If ``stable`` would point at a pre-release (``prerelease-on-stable``).
+        """
+        refuse_prerelease_on_stable(model, channel, version)
+        target = queries.find_release(connection, model, version) if version else None
+        if version and target is None:
+            raise NotFoundError(
+                f"no version {model}@{version}",
+                code="version-not-found",
+                hint=f"stemma log {model}",
+            )
+        history = queries.channel_rows(connection, model, channel, limit=1)
+        current = history[0][1] if history else None
+        if target is None and (current is None or not current.version):
+            known = pointing(queries.current_moves(connection, model))
+            raise _no_channel(model, channel, known)
+        if current is not None and current.version == version:
+            return current
+        if channel == STABLE and current is not None and current.version:
+            self._append_move(
+                connection,
+                (model, PREVIOUS),
+                (current.version, current.manifest),
+                (f"{STABLE} moved to {version or 'nothing'}", moved_by),
+            )
+        manifest = None if target is None else target.manifest
+        return self._append_move(
+            connection, (model, channel), (version, manifest), (reason, moved_by)
+        )
 
     def channels(self, model: str) -> dict[str, str]:
         """Return where each channel points: name to version."""

@@ -143,7 +143,7 @@ def model_names(connection: Connection) -> list[str]:
     names = sorted(row.name for row in check_all(models, connection.execute(select(models))))
     named = set(connection.execute(select(manifests.c.model).distinct()).scalars())
     if not named <= set(names):
-        raise _missing(f"models: {', '.join(sorted(map(str, named - set(names))))}")
+        raise missing_row(f"models: {', '.join(sorted(map(str, named - set(names))))}")
     return names
 
 
@@ -215,7 +215,7 @@ def last_release(
     before = 0
     while found := release_rows(connection, model, limit=_SCAN_SIZE, before=before):
         if not before and found[0].sequence != count_releases(connection, model):
-            raise _missing(f"releases: {model} counts {found[0].sequence} releases")
+            raise missing_row(f"releases: {model} counts {found[0].sequence} releases")
         for row in found:
             if include_prereleases or not row.is_prerelease:
                 return row
@@ -234,7 +234,7 @@ def release_rows(
         query = query.where(releases.c.sequence < before)
     found = connection.execute(query.order_by(releases.c.sequence.desc()).limit(limit)).all()
     listed = [_release_row(row) for row in found]
-    _refuse_gaps(
+    refuse_gaps(
         f"releases: {model}",
         [row.sequence for row in listed],
         before=before,
@@ -248,7 +248,7 @@ def version_numbers(connection: Connection, model: str) -> list[str]:
     query = select(releases).where(releases.c.model == model)
     rows = check_all(releases, connection.execute(query.order_by(releases.c.sequence.desc())))
     sequences = [row.sequence for row in rows]
-    _refuse_gaps(f"releases: {model}", sequences, before=0, is_whole=True)
+    refuse_gaps(f"releases: {model}", sequences, before=0, is_whole=True)
     return [row.version for row in rows]
 
 
@@ -291,7 +291,7 @@ def log_entries(
         query = query.where(releases.c.sequence < before)
     found = connection.execute(query.order_by(releases.c.sequence.desc()).limit(limit)).all()
     entries = [_log_entry(tuple(row)) for row in found]
-    _refuse_gaps(
+    refuse_gaps(
         f"releases: {model}", [entry.sequence for entry in entries], before=before, is_whole=False
     )
     return entries
@@ -347,17 +347,24 @@ def _release_row(row: Row[Any]) -> ReleaseRow:
     )
 
 
-def _refuse_gaps(what: str, sequences: Sequence[int], *, before: int, is_whole: bool) -> None:
-    """Refuse a list, newest first, that leaves something out."""
+def refuse_gaps(what: str, sequences: Sequence[int], *, before: int, is_whole: bool) -> None:
+    """Refuse a list of numbered rows, newest first, that leaves something out.
+
+    Raises:
+        IntegrityError: If it does.
+    """
     if not sequences:
         return
     first = before - 1 if before else sequences[0]
     expected = list(range(first, first - len(sequences), -1))
     if list(sequences) != expected or (is_whole and sequences[-1] != 1):
-        raise _missing(f"{what} number(s) {sorted(set(range(1, first + 1)) - set(sequences))[-3:]}")
+        raise missing_row(
+            f"{what} number(s) {sorted(set(range(1, first + 1)) - set(sequences))[-3:]}"
+        )
 
 
-def _missing(what: str) -> IntegrityError:
+def missing_row(what: str) -> IntegrityError:
+    """Return the error for a row that must be there and is not."""
     return IntegrityError(f"table {what}: a row is missing", code="row-missing", hint=REBUILD_HINT)
 
 
@@ -382,7 +389,7 @@ def channel_rows(
     moves = [(Digest.parse(row.record), _move(row)) for row in found]
     sequences = [move.sequence for _, move in moves]
     what = f"channel_moves: {model}@{channel}"
-    _refuse_gaps(what, sequences, before=0, is_whole=limit is None)
+    refuse_gaps(what, sequences, before=0, is_whole=limit is None)
     return moves
 
 
@@ -415,7 +422,7 @@ def current_moves(connection: Connection, model: str = "") -> list[ChannelMove]:
     for row in connection.execute(query).all():
         check_part(channel_moves, row, 0)
         if row.move_count != row.sequence:
-            raise _missing(f"channel_moves: {row.model}@{row.channel}")
+            raise missing_row(f"channel_moves: {row.model}@{row.channel}")
         moves.append(_to_move(row))
     return sorted(moves, key=lambda move: (move.model, move.channel))
 

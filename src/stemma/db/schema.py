@@ -18,7 +18,7 @@ from stemma.db.rows import check, seal
 from stemma.db.tables import alembic_version, meta, metadata, stamp_metadata
 from stemma.domain.errors import ConflictError, IntegrityError
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every revision this program knows, oldest first."""
 
 HEAD: Final = REVISIONS[-1]

@@ -211,6 +211,103 @@ channel_moves: Final = Table(
     UniqueConstraint("model", "channel", "sequence"),
 )
 
+configurations: Final = Table(
+    "configurations",
+    metadata,
+    _text("record"),
+    _text("model"),
+    _integer("sequence"),
+    _text("digest"),
+    _text("previous", is_nullable=True),
+    _text("created_at"),
+    _text("created_by"),
+    _text("row_digest"),
+    PrimaryKeyConstraint("record"),
+    UniqueConstraint("model", "sequence"),
+    UniqueConstraint("model", "digest"),
+)
+"""``sequence`` is the configuration's number; its values are in the record."""
+
+deployments: Final = Table(
+    "deployments",
+    metadata,
+    _text("record"),
+    _text("model"),
+    _integer("sequence"),
+    _text("version"),
+    _text("manifest"),
+    _text("configuration"),
+    _text("kind"),
+    _text("previous", is_nullable=True),
+    _text("reason"),
+    _text("deployed_at"),
+    _text("deployed_by"),
+    _text("row_digest"),
+    PrimaryKeyConstraint("record"),
+    UniqueConstraint("model", "sequence"),
+)
+"""The newest row of a model is what production is to be."""
+
+rollouts: Final = Table(
+    "rollouts",
+    metadata,
+    _text("id"),
+    _text("model"),
+    _integer("sequence"),
+    _text("active", is_nullable=True),
+    _integer("event_count"),
+    _text("body"),
+    _text("row_digest"),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("model", "sequence"),
+    UniqueConstraint("active"),
+)
+"""``active`` is the model's name until the rollout has ended, so that a model has one at most."""
+
+rollout_events: Final = Table(
+    "rollout_events",
+    metadata,
+    _text("rollout"),
+    _integer("sequence"),
+    _text("at"),
+    _text("by"),
+    _text("kind"),
+    _text("text"),
+    _integer("weight_bp"),
+    _text("state"),
+    _text("row_digest"),
+    PrimaryKeyConstraint("rollout", "sequence"),
+)
+
+rollout_metrics: Final = Table(
+    "rollout_metrics",
+    metadata,
+    _text("rollout"),
+    _text("key"),
+    _text("metric"),
+    _text("side"),
+    _integer("events"),
+    _integer("trials"),
+    _text("posted_at"),
+    Column("is_counted", Integer, nullable=False),
+    _text("row_digest"),
+    PrimaryKeyConstraint("rollout", "key"),
+    Index(None, "rollout", "is_counted"),
+)
+"""What users posted; ``is_counted`` once a look has handed it to the judge."""
+
+rollbacks: Final = Table(
+    "rollbacks",
+    metadata,
+    _text("model"),
+    _integer("sequence"),
+    Column("is_drill", Integer, nullable=False),
+    _text("body"),
+    _text("row_digest"),
+    PrimaryKeyConstraint("model", "sequence"),
+)
+"""``body`` is the report as JSON."""
+
 tracked: Final = Table(
     "tracked",
     metadata,

@@ -6,13 +6,14 @@ from what they measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from stemma.delivery.slots.base import SlotStatus
 from stemma.domain.configuration import Configuration
-from stemma.domain.release import GateResult
-from stemma.domain.rollout import Decision, Deployed, Rollout
+from stemma.domain.release import ChannelMove, GateResult
+from stemma.domain.rollout import Decision, Deployed, Rollout, RolloutId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,44 @@ class ConfigurationVersion:
     created_at: datetime
     by: str
     proven_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Production:
+    """What production is to be, all of one moment.
+
+    Attributes:
+        deployments: The current one of each served model, by name.
+        rollouts: Those under way, by model.
+        stable_moves: Moves of the channel ``stable`` of each served model, newest first.
+    """
+
+    deployments: tuple[Deployment, ...] = ()
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    stable_moves: Mapping[str, tuple[ChannelMove, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricPost:
+    """An observation of a metric of the user's own.
+
+    Attributes:
+        model: Name of the model.
+        rollout: Rollout it is for; empty: the one under way.
+        metric: Its name, e.g. ``returned_parcels``.
+        version: Version that served; or ``canary`` or ``stable``.
+        events: How many bad events.
+        trials: Among how many chances of one.
+        key: Named by the user; the same key posted again counts once.
+    """
+
+    model: str
+    rollout: RolloutId | None = None
+    metric: str
+    version: str
+    events: int
+    trials: int
+    key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,10 @@ This module reads a plain mapping; it does not read files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
+from stemma.domain.configuration import Configuration, parse_configuration
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.profiles import DEFAULT, PROFILES, Profile
 from stemma.domain.table import Table, unknown_key, wrong_type
@@ -90,6 +91,7 @@ class ModelPolicy:
         name_pattern: Regular expression that channel names of this model must match; empty: any.
         reserved_names: Channel names that nobody may take.
         is_pickle_allowed: Versions may contain a pickle.
+        serve: What the model is served with; no part of how versions are judged.
     """
 
     interface: tuple[str, ...] = ()
@@ -110,6 +112,7 @@ class ModelPolicy:
     name_pattern: str = ""
     reserved_names: tuple[str, ...] = ()
     is_pickle_allowed: bool = False
+    serve: Configuration = field(default_factory=Configuration)
 
 
 def parse_policy(values: Mapping[str, object], where: str) -> ModelPolicy:
@@ -138,9 +141,14 @@ def parse_policy(values: Mapping[str, object], where: str) -> ModelPolicy:
         name_pattern=table.pattern("name_pattern"),
         reserved_names=table.texts("reserved_names"),
         is_pickle_allowed=table.flag("allow_pickle", default=False),
+        serve=_serve(table),
     )
     table.close()
     return policy
+
+
+def _serve(table: Table) -> Configuration:
+    return parse_configuration(table.table("serve").values, table.dotted("serve"))
 
 
 def _gates(table: Table) -> tuple[Gate, ...]:
@@ -178,7 +186,7 @@ def _profile(table: Table) -> Profile:
     own = table.table("thresholds")
     if not own.names:
         return base
-    names = [field.name for field in fields(Profile) if field.name != "name"]
+    names = [item.name for item in fields(Profile) if item.name != "name"]
     for key in own.names:
         if key not in names:
             raise unknown_key(own.dotted(key), key, names)
@@ -219,7 +227,7 @@ def _metadata_field(table: Table, name: str) -> MetadataField:
         or not all(isinstance(value, expected) and not isinstance(value, bool) for value in allowed)
     ):
         raise wrong_type(row.dotted("allowed"), f"a list of {expected.__name__} values", allowed)
-    field = MetadataField(
+    found = MetadataField(
         name=name,
         type=kind,
         is_required=row.flag("required", default=True),
@@ -228,4 +236,4 @@ def _metadata_field(table: Table, name: str) -> MetadataField:
         unit=row.text("unit"),
     )
     row.close()
-    return field
+    return found

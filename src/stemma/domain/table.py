@@ -51,6 +51,11 @@ class Table:
         """The keys as written."""
         return list(self._values)
 
+    @property
+    def values(self) -> Mapping[str, object]:
+        """Everything as written, for a reader of its own."""
+        return self._values
+
     def value(self, key: str) -> object:
         """Return the value of ``key`` as it is, ``None`` when absent."""
         self._known.append(key)

@@ -7,6 +7,9 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
+from stemma.domain.configuration import Configuration, parse_configuration
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.policy import BUDGET_UNITS, METADATA_TYPES, PERSONAL_DATA, parse_policy
 from stemma.domain.profiles import DEFAULT, PROFILES, Profile
@@ -43,7 +46,7 @@ def _allowed_policy_keys() -> set[str]:
 
 def test_every_policy_key_is_there_and_its_example_is_accepted() -> None:
     """A promise that cannot be found cannot be made."""
-    rows = _section("## A model's policy", "### `[model.NAME.gates]`")
+    rows = _section("## A model's policy", "### `[model.NAME.serve]`")
     tables = set(re.findall(r"^### `\[model\.NAME\.(\w+)\]`", TEXT, re.MULTILINE))
     assert {key for key, _, _ in rows} | tables == _allowed_policy_keys()
     parse_policy(tomllib.loads("\n".join(example for _, _, example in rows)), "model.toy")
@@ -51,6 +54,22 @@ def test_every_policy_key_is_there_and_its_example_is_accepted() -> None:
         parse_policy(tomllib.loads(block)["model"]["digits"], "model.digits")
     for word in (*PERSONAL_DATA, *METADATA_TYPES, *PROFILES, *(f"_{u}" for u in BUDGET_UNITS)):
         assert f"`{word}`" in TEXT
+
+
+def test_every_serve_key_is_there_with_its_default_and_its_example_is_accepted() -> None:
+    """A model would be served with limits that nobody can find."""
+    rows = _section("### `[model.NAME.serve]`", "### `[model.NAME.gates]`")
+    with pytest.raises(InvalidInputError) as caught:
+        parse_configuration({"no-such-key": 1}, "model.toy.serve")
+    allowed = set(re.findall(r"\w+", caught.value.message.partition("allowed are ")[2]))
+    assert {key for key, _, _ in rows} == allowed
+    assert len(rows) == len(fields(Configuration))
+    default = Configuration()
+    for key, shown, example in rows:
+        parse_policy({"serve": tomllib.loads(example)}, "model.toy")
+        known = getattr(default, key, None)
+        if isinstance(known, int):
+            assert shown == f"`{known}`"
 
 
 def test_every_threshold_is_there_with_its_default() -> None:
