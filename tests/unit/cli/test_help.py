@@ -90,7 +90,9 @@ def test_habits_lead_to_verbs_that_exist() -> None:
     ("word", "meant"),
     [
         ("commit", "release"),
-        ("undo", "checkout"),
+        ("undo", "rollback"),
+        ("deploy", "rollout"),
+        ("promote", "rollout promote"),
         ("validate", "check"),
         ("relaese", "release"),
         ("statsu", "status"),

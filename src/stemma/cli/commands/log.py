@@ -10,7 +10,7 @@ import click
 from stemma.cli.console import Answer, Console, Format
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import complete_refs, verb
-from stemma.cli.project import opened_hub
+from stemma.cli.project import opened_delivery, opened_hub
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ class _Options(TypedDict):
     channel: str
     at: str
     are_runs: bool
+    are_configurations: bool
 
 
 @verb(
@@ -34,6 +35,7 @@ class _Options(TypedDict):
     ("Versions of one, with a metric", "stemma log digits --metric accuracy"),
     ("Which version was stable then?", "stemma log digits --channel stable --at 2026-05-03"),
     ("Runs, released or not", "stemma log digits --runs"),
+    ("What it was served with, and what changed", "stemma log digits --configuration"),
 )
 @click.argument("model", required=False, default="", shell_complete=complete_refs)
 @click.option("--metric", default="", help="Show this metric, e.g. accuracy or recall[class=8].")
@@ -41,15 +43,26 @@ class _Options(TypedDict):
 @click.option("--channel", default="", help="Show the moves of this channel.")
 @click.option("--at", default="", metavar="DATE", help="With --channel: where it pointed then.")
 @click.option("--runs", "are_runs", is_flag=True, help="List runs instead of versions.")
+@click.option(
+    "--configuration",
+    "are_configurations",
+    is_flag=True,
+    help="List the configurations it was served with, and what changed in each.",
+)
 def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
     """List versions, newest first: number, level, metric, channels, when, who, why."""
     model = options["model"].partition("@")[0]
     if options["channel"] and not model:
         raise click.UsageError("--channel needs a MODEL", ctx=click.get_current_context())
+    if options["are_configurations"] and not model:
+        raise click.UsageError("--configuration needs a MODEL", ctx=click.get_current_context())
     if options["at"] and not options["channel"]:
         raise click.UsageError("--at needs --channel", ctx=click.get_current_context())
     moment = parse_moment(options["at"]) if options["at"] else None
     is_precise = console.format is not Format.HUMAN
+    if options["are_configurations"]:
+        console.show(_configurations(model, options["limit"], is_precise=is_precise))
+        return ExitCode.DONE
     with opened_hub() as hub:
         if options["are_runs"]:
             answer = _runs(hub, model, options["limit"], is_precise=is_precise)
@@ -143,6 +156,22 @@ def _runs(hub: Hub, model: str, limit: int, *, is_precise: bool) -> Answer:
         rows=run_rows(records, is_precise=is_precise),
         header=RUN_HEADER,
         hints=[] if records else ["no runs yet: stemma run -- python train.py"],
+    )
+
+
+def _configurations(model: str, limit: int, *, is_precise: bool) -> Answer:
+    from stemma.cli.configuration_cards import CONFIGURATION_HEADER, configuration_rows
+    from stemma.cli.plain import plain
+
+    with opened_delivery() as hub:
+        known = hub.configurations(model)
+        if not known:
+            hub.log(model, limit=1)  # an unknown model is told, with near names
+    return Answer(
+        payload=[plain(item) for item in known[:limit]],
+        rows=configuration_rows(known, is_precise=is_precise)[:limit],
+        header=CONFIGURATION_HEADER,
+        hints=[] if known else [f"never served yet: stemma serve {model}"],
     )
 
 

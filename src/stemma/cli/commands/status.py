@@ -1,7 +1,7 @@
 """``stemma status``: the working tree against the last version.
 
 Reads the head snapshot, so that it costs a few times a bare interpreter's start;
-opens the project only when the snapshot is missing or stale.
+opens the project only when the snapshot is missing or stale, or when something was served.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stemma.catalog.snapshot import changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
-from stemma.cli.project import load_head
+from stemma.cli.project import load_head, opened_delivery
 from stemma.cli.render import clean, labelled, short_run
 
 if TYPE_CHECKING:
@@ -41,18 +41,47 @@ _WIDTH = 17
     ("Component and state only", "stemma status --format agent | cut -f3,4"),
 )
 def command(console: Console) -> ExitCode:
-    """Compare the working tree with the last version, one line per component."""
+    """Compare the working tree with the last version, one line per component; say what serves."""
     root, head = load_head()
     rows = _rows(root, head)
+    served, serving = _serving(root)
     console.show(
         Answer(
-            payload=_payload(head, rows),
-            card=_card(head, rows),
-            rows=rows,
+            payload={**_payload(head, rows), "serving": serving},
+            card=[*_card(head, rows), *_serving_card(served)],
+            rows=[*rows, *served],
             hints=_hints(root, head, rows),
         )
     )
     return ExitCode.DONE
+
+
+def _serving(root: Path) -> tuple[list[list[str]], dict[str, Any]]:
+    """Return what serves as rows and as JSON values; nothing in a project that never served."""
+    # Looked at first: asking the hub costs half a second that such a project need not pay.
+    if not (root / ".stemma" / "serve").is_dir():
+        return [], {}
+    from datetime import UTC, datetime
+
+    from stemma.cli.serving_cards import serving_payload, serving_rows
+
+    with opened_delivery() as hub:
+        view = hub.serving()
+    return serving_rows(view, datetime.now(UTC)), serving_payload(view)
+
+
+def _serving_card(rows: list[list[str]]) -> list[str]:
+    """Return what serves for people, by model; the server last."""
+    lines: list[str] = []
+    for model in dict.fromkeys(row[0] for row in rows):
+        lines.append(f"production of {model}" if model else "server")
+        own = [row for row in rows if row[0] == model]
+        pairs = [
+            (what, f"{state}  {detail}") if model else (state, detail)
+            for _, _, what, state, detail in own
+        ]
+        lines += labelled(pairs, width=_WIDTH)
+    return lines
 
 
 def _rows(root: Path, head: Head) -> list[list[str]]:
