@@ -64,6 +64,10 @@ class DataPlane(Protocol):
         """Return whether a table of at least this revision came into force in time."""
         ...
 
+    def rotate(self, max_bytes: int) -> None:
+        """Rename the access log when it is larger, so that a new one begins; no line is lost."""
+        ...
+
     def status(self) -> PlaneStatus:
         """Say how it is; never raises."""
         ...

@@ -41,7 +41,7 @@ from stemma.delivery.planes.envoy_files import (
     discovery,
     routes,
 )
-from stemma.delivery.planes.paths import LOOPBACK_HOSTS
+from stemma.delivery.planes.paths import own_hosts
 from stemma.delivery.planes.process import PlaneProcess
 from stemma.delivery.slots.files import replace_bytes
 from stemma.domain.errors import NotFoundError
@@ -56,7 +56,6 @@ _CLUSTERS_SECONDS: Final = 2.0
 _WRITE_AGAIN_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.002
 _REJECTED: Final = re.compile(r"(?:config|update) .*rejected:? (.*)", re.IGNORECASE)
-_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not bound to
 
 
 class _Discovery(msgspec.Struct, frozen=True):
@@ -91,8 +90,7 @@ class EnvoyPlane:
         self._files = folder / "envoy"
         self._host = host
         self._port = port
-        own = () if host in {*LOOPBACK_HOSTS, "::1"} | _WILDCARDS else (host,)
-        self._hosts = (*own, *allowed_hosts)
+        self._hosts = own_hosts(host, allowed_hosts)
         self._clusters_file = self._files / "clusters.json"
         self._routes_file = self._files / "routes.json"
         self._process = PlaneProcess(
@@ -189,19 +187,18 @@ class EnvoyPlane:
 
     def rotate(self, max_bytes: int) -> None:
         """Begin a new access log when this one is larger than ``max_bytes``; loses no line."""
-        self._process.rotate(
-            max_bytes, lambda: _ignore(self._process.ask("/reopen_logs", method="POST"))
-        )
+        self._process.rotate(max_bytes, lambda: self._process.tell("/reopen_logs"))
 
     def stop(self) -> None:
         """Let requests under way end (at most 5 s), then end the process; safe to repeat."""
         self._process.end(self._drain)
 
     def _drain(self) -> None:
-        if self._process.ask("/drain_listeners", method="POST") is not None:
-            self._process.wait_until_idle(
-                lambda: self._process.ask(f"/stats?filter=^{_ACTIVE}$") in {None, f"{_ACTIVE}: 0\n"}
-            )
+        idle = {None, f"{_ACTIVE}: 0\n"}
+        self._process.tell("/drain_listeners")
+        self._process.wait_until_idle(
+            lambda: self._process.ask(f"/stats?filter=^{_ACTIVE}$") in idle
+        )
 
     def _is_ready(self) -> bool:
         return self._process.ask(_READY_PATH) is not None
@@ -279,7 +276,3 @@ def _read(path: Path) -> _Discovery:
 
 def _revision_of(version: str) -> int:
     return int(version) if version.isdecimal() else -1
-
-
-def _ignore(_: object) -> None:
-    """Drop an answer that nothing depends on."""

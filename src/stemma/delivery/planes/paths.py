@@ -34,6 +34,13 @@ REFUSED_ORIGIN: Final = "pages of other origins may not call this server (Origin
 NOT_RUNNING: Final = "the server is not running, so only models are served; run: stemma serve"
 
 _NAMED_AT_MOST: Final = 50
+_ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not bound to
+
+
+def own_hosts(host: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """Return what clients may call a server that listens at ``host`` by, beside loopback."""
+    is_named = host not in {*LOOPBACK_HOSTS, "::1"} | _ANY_ADDRESS
+    return tuple(dict.fromkeys((*((host,) if is_named else ()), *allowed)))
 
 
 def model_pattern(model: str, *, is_default: bool = False) -> str:

@@ -100,6 +100,10 @@ class PlaneProcess:
             connection.close()
         return body if response.status == _OK else None
 
+    def tell(self, path: str) -> None:
+        """Ask its administration to do something; one that does not answer does not."""
+        self.ask(path, method="POST")
+
     def adopt(self, is_answering: Callable[[], bool]) -> bool:
         """Return whether it runs already, at this address; one that fails is ended."""
         pid = self.pid()
