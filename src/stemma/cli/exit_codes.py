@@ -44,7 +44,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.DONE: "yes, or done",
     ExitCode.FAILED: "failed",
     ExitCode.USAGE: "the command line, a name or stemma.toml is wrong",
-    ExitCode.NO: "ran, and the answer is no: a gate or rollout failed, doctor or diff --exit-code found any",
+    ExitCode.NO: "the answer is no: a gate or rollout failed, doctor or diff --exit-code found any",
     ExitCode.DENIED: "not allowed",
     ExitCode.NOT_FOUND: "no such model, version, run or file",
     ExitCode.NO_PROJECT: "no project here: run stemma init",

@@ -364,7 +364,7 @@ def _finite(value: Any) -> Any:
     """Return the value without numbers that JSON cannot write."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
