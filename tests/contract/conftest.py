@@ -16,6 +16,7 @@ import pytest
 from stemma.catalog.service import CatalogService
 from stemma.db.chunk_index import SqlChunkIndex
 from stemma.db.engine import Database
+from stemma.delivery.service import DeliveryService
 from stemma.domain.component import (
     ArchitectureComponent,
     ArtifactComponent,
@@ -24,9 +25,11 @@ from stemma.domain.component import (
     HyperparametersComponent,
     PipelineComponent,
 )
+from stemma.domain.configuration import Configuration
 from stemma.domain.digest import Digest
 from stemma.domain.manifest import Evidence, Manifest, Metric, Provenance
 from stemma.domain.release import Release
+from stemma.domain.rollout import Deployed, Rollout, RolloutId, RolloutPlan, RolloutState
 from stemma.domain.run import RunId, RunStart
 from stemma.domain.verdict import Level
 from stemma.store.backends.local import LocalBackend
@@ -68,6 +71,7 @@ class Project:
         self.backend = LocalBackend(self.folder / "objects")
         self.objects = ObjectStore(self.backend, SqlChunkIndex(self.database, ChunkLocation))
         self.catalog = CatalogService(self.database, self.objects, clock=self.clock)
+        self.delivery = DeliveryService(self.database, self.objects, self.catalog, clock=self.clock)
         self.runs = RunService(
             self.database, clock=self.clock, journal_folder=self.folder / "journal"
         )
@@ -100,6 +104,36 @@ class Project:
         )
         self.catalog.append_release(release)
         return release
+
+    def released(
+        self, version: str, configuration: Configuration | None = None, model: str = "digits"
+    ) -> Deployed:
+        """Record and release a version, and return it as it would be served."""
+        _, digest = self.record(sum(version.encode()), model)
+        self.release(version, digest, model)
+        put = self.delivery.put_configuration(model, configuration or Configuration(), by="ada")
+        return Deployed(version=version, manifest=str(digest), configuration=put.digest)
+
+    def serve(self, version: str, model: str = "digits") -> Deployed:
+        """Release a version and let it serve as stable."""
+        deployed = self.released(version, model=model)
+        self.delivery.deploy(
+            model, deployed, kind="serve", by="ada", reason="first", moves_stable=True
+        )
+        return deployed
+
+    def rollout(self, stable: Deployed, canary: Deployed, number: int = 1) -> Rollout:
+        """Return a rollout that has not begun."""
+        return Rollout(
+            id=RolloutId(f"ro-{number:08x}"),
+            model="digits",
+            canary=canary,
+            stable=stable,
+            plan=RolloutPlan(),
+            state=RolloutState.VALIDATING,
+            started_at=self.clock(),
+            started_by="ada",
+        )
 
 
 def digest_of(text: str) -> Digest:

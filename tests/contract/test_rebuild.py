@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
+from stemma.catalog.delivery_queries import UNRECORDED
 from stemma.catalog.doctor import examine
 from stemma.catalog.rebuild import rebuild
 from stemma.catalog.resolve import resolve
 from stemma.db.engine import Database
-from stemma.db.tables import SEALED_TABLES, meta
+from stemma.db.tables import SEALED_TABLES, alembic_version, configurations, deployments, meta
+from stemma.delivery.values import MetricPost, RollbackReport
 from stemma.domain import canonical
+from stemma.domain.configuration import Configuration
 from stemma.domain.errors import IntegrityError, NotFoundError, StemmaError
+from stemma.domain.rollout import Decision, RolloutState, Step
 from stemma.domain.run import MetricPoint, RunStart, RunState
 
 Project = Any
@@ -37,6 +41,132 @@ def fill(project: Project) -> None:
         project.catalog.move_channel("digits", "stable", f"1.{number}.0", moved_by="ada")
     project.record(9, model="faces")
     project.catalog.track("data", project.objects.put_bytes(b"data").digest)
+
+
+def deliver(project: Project) -> None:
+    """Serve, roll one version out to the end, begin another rollout, and drill."""
+    delivery = project.delivery
+    stable, canary = project.serve("2.0.0"), project.released("2.1.0", Configuration(replicas=2))
+    for number, (before, after) in enumerate(((stable, canary), (canary, stable)), 1):
+        rollout = project.rollout(before, after, number)
+        line = Decision(kind="note", text="begun", weight_bp=0, state=rollout.state)
+        delivery.begin_rollout(rollout, (line, line))
+        delivery.post_metric(
+            MetricPost(
+                model="digits", metric="returns", version="canary", events=1, trials=2, key="a"
+            )
+        )
+        if number == 1:
+            delivery.step_rollout(
+                rollout.id, lambda newest: Step(rollout=replace(newest, state=RolloutState.LIVE))
+            )
+    for is_drill in (False, True):
+        delivery.record_rollback(
+            RollbackReport(
+                model="digits",
+                before="2.1.0",
+                after="2.0.0",
+                phases=(),
+                is_drill=is_drill,
+                at=project.clock(),
+                by="ada",
+            )
+        )
+
+
+def test_rebuilding_keeps_what_production_is_to_be_and_its_history(project: Project) -> None:
+    """After a rebuild another version would serve, or a rollout would be forgotten."""
+    deliver(project)
+    before = dump(project.database)
+    assert kinds(project) == []
+    project.close()
+    counts = rebuild(project.url, project.backend)
+    project.open()
+    assert dump(project.database) == before
+    assert (counts["deployments"], counts["rollouts"], counts["lost_rollouts"]) == (2, 2, 0)
+    assert kinds(project) == []
+
+
+def test_production_comes_back_from_records_alone(project: Project) -> None:
+    """With the database the knowledge of what serves would be gone."""
+    deliver(project)
+    deployments = project.delivery.deployment_history("digits")
+    configurations = project.delivery.configurations("digits")
+    with project.database.write() as connection:
+        for table in SEALED_TABLES:
+            if table is not meta:
+                connection.execute(table.delete())
+    project.close()
+    rebuild(project.url, project.backend)
+    project.open()
+    assert project.delivery.deployment_history("digits") == deployments
+    assert project.delivery.configurations("digits") == configurations
+    assert project.delivery.newest_rollout("digits") is None
+    assert project.catalog.channels("digits")["stable"] == "2.1.0"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM rollout_events WHERE rollout = 'ro-00000001' AND sequence = 1",
+        "UPDATE rollout_events SET text = 'x' WHERE rollout = 'ro-00000001' AND sequence = 2",
+    ],
+)
+def test_a_rollout_with_a_torn_log_is_left_out_and_the_rest_goes_on(
+    project: Project, statement: str
+) -> None:
+    """A damaged line would keep every later rollout from being shown or begun."""
+    deliver(project)
+    newest = project.delivery.newest_rollout("digits")
+    with project.database.write() as connection:
+        connection.execute(text(statement))
+        connection.execute(text("DELETE FROM rollbacks WHERE sequence = 1"))
+    assert set(kinds(project)) <= {"row-missing", "row-damaged"}
+    project.close()
+    assert rebuild(project.url, project.backend)["lost_rollouts"] == 1
+    project.open()
+    assert kinds(project) == []
+    assert project.delivery.rollouts("digits") == [newest]
+    assert len(project.delivery.events(newest.id)) == 2
+    assert [report.is_drill for report in project.delivery.rollbacks("digits")] == [True]
+    project.delivery.step_rollout(
+        newest.id, lambda seen: Step(rollout=replace(seen, state=RolloutState.FAILED))
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("DELETE FROM deployments WHERE sequence = 1", "row-missing"),
+        ("DELETE FROM configurations", "row-missing"),
+        ("UPDATE deployments SET reason = 'x'", "row-damaged"),
+        ("UPDATE rollbacks SET is_drill = 0", "row-damaged"),
+        ("UPDATE rollout_metrics SET events = 0", "row-damaged"),
+        ("DELETE FROM rollouts", "row-missing"),
+    ],
+)
+def test_doctor_finds_what_is_wrong_with_delivery(
+    project: Project, statement: str, kind: str
+) -> None:
+    """Production would follow rows that nobody wrote."""
+    deliver(project)
+    with project.database.write() as connection:
+        connection.execute(text(statement))
+    assert kind in kinds(project)
+
+
+def test_a_database_of_0_1_is_rebuilt(project: Project) -> None:
+    """A damaged database of an older program could not be made again."""
+    fill(project)
+    before = dump(project.database)
+    with project.database.write() as connection:
+        for table in (*UNRECORDED, deployments, configurations):
+            table.drop(connection)
+        connection.execute(update(alembic_version).values(version_num="0001"))
+    project.close()
+    rebuild(project.url, project.backend)
+    project.open()
+    assert dump(project.database) == before
 
 
 def dump(database: Database) -> dict[str, list[tuple[object, ...]]]:

@@ -8,13 +8,27 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, create_engine, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 
 from stemma.db.engine import Database
 from stemma.db.migrations.upgrade import configuration, upgrade
-from stemma.db.schema import HEAD, REVISIONS
-from stemma.db.tables import metadata
+from stemma.db.rows import check_all, seal
+from stemma.db.schema import HEAD, REVISIONS, read_revision
+from stemma.db.tables import (
+    alembic_version,
+    configurations,
+    deployments,
+    metadata,
+    models,
+    rollbacks,
+    rollout_events,
+    rollout_metrics,
+    rollouts,
+)
+
+DELIVERY = (configurations, deployments, rollouts, rollout_events, rollout_metrics, rollbacks)
+"""Tables that revision 0002 brought."""
 
 
 def describe(connection: Connection) -> dict[str, object]:
@@ -66,6 +80,22 @@ def test_migrations_from_zero_give_the_same_tables(database_url: str, tmp_path: 
         script = ScriptDirectory.from_config(configuration(connection))
         assert [revision.revision for revision in script.walk_revisions()] == list(REVISIONS[::-1])
     engine.dispose()
+
+
+def test_a_database_of_0_1_is_brought_up_to_date_and_keeps_its_rows(database_url: str) -> None:
+    """Whoever upgrades the program would lose their versions, or could not go on."""
+    Database.open(database_url, may_create=True).close()
+    with Database.open(database_url, may_create=False) as opened, opened.write() as connection:
+        for table in DELIVERY:
+            table.drop(connection)
+        connection.execute(update(alembic_version).values(version_num="0001"))
+        connection.execute(insert(models).values(seal(models, {"name": "digits"})))
+    with Database.open(database_url, may_create=False) as opened, opened.read() as connection:
+        assert set(describe(connection)) == set(metadata.tables)
+        assert [row.name for row in check_all(models, connection.execute(select(models)))] == [
+            "digits"
+        ]
+        assert read_revision(connection) == HEAD
 
 
 @pytest.mark.slow

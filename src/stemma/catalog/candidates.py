@@ -2,7 +2,7 @@
 
 Invariants:
     * Kept for ever: every release with its ancestors, every channel target, every record of
-      a release or channel move, every tracked tree.
+      a release, channel move, configuration or deployment, every tracked tree.
     * An unreleased candidate is kept until it expires; the candidate of a running run is
       kept, for it is young.
     * A candidate that is kept as an ancestor never expires.
@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from stemma.catalog import queries
+from stemma.catalog.delivery_queries import delivery_records
 from stemma.db.engine import Connection
 from stemma.db.rows import Value
 from stemma.domain.digest import Digest
@@ -89,6 +90,8 @@ def _lasting(connection: Connection) -> dict[Digest, str]:
         reasons.setdefault(record, f"history of channel {move.model}@{move.channel}")
         if move.manifest is not None:
             reasons.setdefault(move.manifest, f"history of channel {move.model}@{move.channel}")
+    for record, model in delivery_records(connection):
+        reasons.setdefault(record, f"record of what served {model}")
     return reasons
 
 

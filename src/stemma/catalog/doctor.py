@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stemma.catalog import rows as build
+from stemma.catalog.delivery_rows import configuration_values, deployment_values
 from stemma.catalog.replay import Records, load_records
 from stemma.db.engine import Database
 from stemma.db.mark import is_mark_damaged, mark_path
@@ -25,11 +26,15 @@ from stemma.db.seal import Claim, SealState
 from stemma.db.tables import (
     SEALED_TABLES,
     channel_moves,
+    configurations,
+    deployments,
     manifest_metrics,
     manifests,
     meta,
     models,
     releases,
+    rollout_events,
+    rollouts,
     runs,
 )
 from stemma.domain.errors import IntegrityError
@@ -181,6 +186,14 @@ def _expected(records: Records) -> dict[str, TableRows]:
         channel_moves.name: {
             str(record): build.move_values(record, move) for record, move in records.moves.items()
         },
+        configurations.name: {
+            str(record): configuration_values(record, made)
+            for record, made in records.configurations.items()
+        },
+        deployments.name: {
+            str(record): deployment_values(record, made)
+            for record, made in records.deployments.items()
+        },
     }
 
 
@@ -211,6 +224,10 @@ def _unacknowledged(
         channel_moves.name: _tips(
             tables[channel_moves.name], expected[channel_moves.name], ("model", "channel")
         ),
+        configurations.name: _tips(
+            tables[configurations.name], expected[configurations.name], ("model",)
+        ),
+        deployments.name: _tips(tables[deployments.name], expected[deployments.name], ("model",)),
     }
 
 
@@ -252,3 +269,26 @@ def _examine_links(tables: dict[str, TableRows]) -> Iterator[RowProblem]:
     for name, row in tables[runs.name].items():
         if row["state"] == RunState.FINISHED.value and row["manifest"] is None:
             yield _problem("row-damaged", f"{runs.name} {name}", "finished without a manifest")
+    yield from _examine_delivery(tables, versions)
+
+
+def _examine_delivery(
+    tables: dict[str, TableRows], versions: set[tuple[Value, Value]]
+) -> Iterator[RowProblem]:
+    """Check that what serves is known, and that each rollout has its whole log."""
+    known = {(row["model"], row["digest"]) for row in tables[configurations.name].values()}
+    for name, row in tables[deployments.name].items():
+        where = f"{deployments.name} {name}"
+        if (row["model"], row["version"]) not in versions:
+            yield _problem("row-missing", where, "its release has no row")
+        if (row["model"], row["configuration"]) not in known:
+            yield _problem("row-missing", where, "its configuration has no row")
+    logs: dict[Value, set[Value]] = {row["id"]: set() for row in tables[rollouts.name].values()}
+    for name, row in tables[rollout_events.name].items():
+        if row["rollout"] in logs:
+            logs[row["rollout"]].add(row["sequence"])
+        else:
+            yield _problem("row-missing", f"{rollout_events.name} {name}", "its rollout has no row")
+    for name, row in tables[rollouts.name].items():
+        if logs[row["id"]] != set(range(1, int(str(row["event_count"])) + 1)):
+            yield _problem("row-missing", f"{rollouts.name} {name}", "its log is not whole")

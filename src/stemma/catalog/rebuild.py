@@ -1,9 +1,10 @@
 """Makes the database again from the records in the store.
 
-Manifests, releases, channel moves and models come from records alone (``replay`` says
-which of two claimants counts).  Finished runs come from their manifests.  What has no
-record (failed and running runs, who ran what where, learning curves, tracked paths) is
-carried over from the old database, row by row, each row only if it matches its digest.
+Manifests, releases, channel moves, models, configurations and deployments come from records
+alone (``replay`` says which of two claimants counts).  Finished runs come from their manifests.
+What has no record (failed and running runs, who ran what where, learning curves, tracked
+paths; rollouts with their logs, rollbacks and drills) is carried over from the old database,
+row by row, each row only if it matches its digest; a rollout only with its whole log.
 
 Invariants:
     * SQLite: a new file is made and sealed beside the old one and swapped in by rename, so
@@ -26,6 +27,8 @@ from pathlib import Path
 
 from stemma.catalog import queries
 from stemma.catalog import rows as build
+from stemma.catalog.delivery_queries import UNRECORDED, insert_records, insert_unrecorded
+from stemma.catalog.delivery_rows import configuration_values, deployment_values
 from stemma.catalog.replay import Records, load_records
 from stemma.db.chunk_index import SqlChunkIndex
 from stemma.db.engine import Connection, Database, sqlite_path
@@ -49,11 +52,13 @@ class Salvage:
         runs: Sound rows of runs.
         run_points: Sound rows of learning curves.
         tracked: Sound rows of tracked trees.
+        delivery: Sound rows of rollouts, their logs and metrics, and rollbacks, by table.
     """
 
     runs: list[dict[str, Value]] = field(default_factory=list)
     run_points: list[dict[str, Value]] = field(default_factory=list)
     tracked: list[dict[str, Value]] = field(default_factory=list)
+    delivery: dict[str, list[dict[str, Value]]] = field(default_factory=dict)
 
 
 def rebuild(url: str, backend: BlobBackend) -> dict[str, int]:
@@ -64,7 +69,8 @@ def rebuild(url: str, backend: BlobBackend) -> dict[str, int]:
         backend: Where the objects are.
 
     Returns:
-        How many rows each table has now, and ``damaged_records``: records that were left out.
+        How many rows each table has now, ``damaged_records``: records that were left out, and
+        ``lost_rollouts``: rollouts whose log was not whole.
     """
     records = load_records(ObjectStore(backend, MemoryChunkIndex()))
     salvage = _salvage(url)
@@ -97,6 +103,7 @@ def _salvage(url: str) -> Salvage:
             runs=sound_rows(database, runs),
             run_points=sound_rows(database, run_points),
             tracked=sound_rows(database, tracked),
+            delivery={table.name: sound_rows(database, table) for table in UNRECORDED},
         )
 
 
@@ -109,9 +116,10 @@ def _fill(
         _write_records(connection, records)
         _write_runs(connection, records, salvage)
         queries.insert_rows(connection, tracked, salvage.tracked)
+        lost = insert_unrecorded(connection, salvage.delivery)
     ObjectStore(backend, SqlChunkIndex(database, ChunkLocation)).rebuild_index()
     with database.read() as connection:
-        return count_rows(connection)
+        return {**count_rows(connection), "lost_rollouts": lost}
 
 
 def _write_records(connection: Connection, records: Records) -> None:
@@ -121,6 +129,11 @@ def _write_records(connection: Connection, records: Records) -> None:
         queries.insert_release(connection, record, release)
     for record, move in sorted(records.moves.items()):
         queries.insert_move(connection, record, move)
+    insert_records(
+        connection,
+        [configuration_values(*pair) for pair in sorted(records.configurations.items())],
+        [deployment_values(*pair) for pair in sorted(records.deployments.items())],
+    )
 
 
 def _write_runs(connection: Connection, records: Records, salvage: Salvage) -> None:

@@ -9,7 +9,8 @@ Invariants:
       which of two claimants was acknowledged: the one that others build on.
     * At the tip, where nothing builds on either yet, the later ``released_at`` wins: the
       later one could only be written because the earlier one had no row, which means that
-      it was never acknowledged.  The same holds for the moves of a channel.
+      it was never acknowledged.  The same holds for the moves of a channel, and for a
+      model's configurations and deployments.
     * A lone unacknowledged record at the tip is complete and is taken; whoever asked for it
       did not learn whether it had happened.
     * A damaged record is left out and named, so that one lost file never keeps the rest
@@ -27,7 +28,9 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from stemma.catalog import rows as build
+from stemma.catalog.delivery_rows import CONFIGURATION, DEPLOYMENT
 from stemma.domain import canonical
+from stemma.domain.delivery_records import ConfigurationRecord, DeploymentRecord
 from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from stemma.domain.manifest import Manifest, decode_manifest
@@ -36,7 +39,7 @@ from stemma.store.objects import ObjectStore
 
 
 class Link(Protocol):
-    """What releases and channel moves have in common."""
+    """What the records of a chain have in common."""
 
     @property
     def sequence(self) -> int:
@@ -61,6 +64,8 @@ class Records:
         manifests: By digest.
         releases: By record, superseded ones left out.
         moves: By record, superseded ones left out.
+        configurations: By record, superseded ones left out.
+        deployments: By record, superseded ones left out.
         superseded: Records that lost their place to another one.
         damaged: Records that cannot be read.
     """
@@ -68,6 +73,8 @@ class Records:
     manifests: dict[Digest, Manifest]
     releases: dict[Digest, Release]
     moves: dict[Digest, ChannelMove]
+    configurations: dict[Digest, ConfigurationRecord]
+    deployments: dict[Digest, DeploymentRecord]
     superseded: frozenset[Digest]
     damaged: frozenset[Digest]
 
@@ -76,23 +83,35 @@ def load_records(objects: ObjectStore) -> Records:
     """Read every record, each verified by its sha256."""
     damaged: set[Digest] = set()
     manifests = dict(_read(objects, build.MANIFEST, decode_manifest, damaged))
-    releases = dict(
-        _read(objects, build.RELEASE, lambda data: canonical.decode(data, Release), damaged)
-    )
-    moves = dict(
-        _read(
-            objects, build.CHANNEL_MOVE, lambda data: canonical.decode(data, ChannelMove), damaged
-        )
-    )
-    kept_releases = _chains(releases, lambda item: (item.model,), lambda item: item.released_at)
-    kept_moves = _chains(moves, lambda item: (item.model, item.channel), lambda item: item.moved_at)
+    superseded: set[Digest] = set()
+
+    def chains(
+        kind: str,
+        of: type[LinkT],
+        chain_of: Callable[[LinkT], tuple[str, ...]],
+        moment_of: Callable[[LinkT], datetime],
+    ) -> dict[Digest, LinkT]:
+        found = dict(_read(objects, kind, lambda data: canonical.decode(data, of), damaged))
+        kept = _chains(found, chain_of, moment_of)
+        superseded.update(found.keys() - kept.keys())
+        return kept
+
     return Records(
         manifests=manifests,
-        releases=kept_releases,
-        moves=kept_moves,
-        superseded=frozenset(
-            {*(releases.keys() - kept_releases.keys()), *(moves.keys() - kept_moves.keys())}
+        releases=chains(build.RELEASE, Release, lambda it: (it.model,), lambda it: it.released_at),
+        moves=chains(
+            build.CHANNEL_MOVE,
+            ChannelMove,
+            lambda it: (it.model, it.channel),
+            lambda it: it.moved_at,
         ),
+        configurations=chains(
+            CONFIGURATION, ConfigurationRecord, lambda it: (it.model,), lambda it: it.created_at
+        ),
+        deployments=chains(
+            DEPLOYMENT, DeploymentRecord, lambda it: (it.model,), lambda it: it.deployed_at
+        ),
+        superseded=frozenset(superseded),
         damaged=frozenset(damaged),
     )
 

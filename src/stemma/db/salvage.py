@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Row, Table, select, text
+from sqlalchemy import Row, Table, inspect, select, text
 
 from stemma.db.engine import Database
 from stemma.db.rows import Value, is_sound
@@ -18,12 +18,14 @@ from stemma.domain.errors import IntegrityError
 
 
 def read_rows(database: Database, table: Table) -> Iterator[Row[Any]]:
-    """Yield every row of a table, sound or not.
+    """Yield every row of a table, sound or not; none when an older program made no such table.
 
     Raises:
         IntegrityError: When a page cannot be read.
     """
     with database.read() as connection:
+        if not inspect(connection).has_table(table.name):
+            return
         yield from connection.execute(select(table).execution_options(yield_per=1000))
 
 

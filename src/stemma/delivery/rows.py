@@ -18,11 +18,11 @@ import msgspec
 from sqlalchemy import Row
 
 from stemma.db.rows import REBUILD_HINT, Value
-from stemma.delivery.rollout_body import decode_rollout, encode_rollout
 from stemma.delivery.values import Deployment, RollbackReport, RolloutEvent
 from stemma.domain.canonical import timestamp
-from stemma.domain.errors import IntegrityError, InvalidInputError
+from stemma.domain.errors import IntegrityError
 from stemma.domain.rollout import Decision, Deployed, Rollout, RolloutId, RolloutState
+from stemma.domain.rollout_text import decode_rollout, encode_rollout
 
 _REPORT_DECODER: Final = msgspec.json.Decoder(RollbackReport)
 
@@ -50,7 +50,7 @@ def rollout_values(rollout: Rollout, *, sequence: int, event_count: int) -> dict
         "sequence": sequence,
         "active": None if rollout.state.is_final else rollout.model,
         "event_count": event_count,
-        "body": encode_rollout(rollout),
+        "body": encode_rollout(rollout).decode(),
     }
 
 
@@ -60,10 +60,7 @@ def to_rollout(row: Row[Any]) -> Rollout:
     Raises:
         IntegrityError: If its body cannot be read, or is of another rollout.
     """
-    try:
-        rollout = decode_rollout(row.body)
-    except InvalidInputError as error:
-        raise _unreadable("rollouts", row.id, error.message) from error
+    rollout = decode_rollout(row.body.encode())
     if (rollout.id, rollout.model) != (row.id, row.model):
         raise _unreadable("rollouts", row.id, f"its body is of {rollout.id}")
     return rollout

@@ -103,6 +103,8 @@ def _rebuild() -> Answer:
     text = ", ".join(render.count(number, noun) for noun, number in named)
     if made.get("damaged_records"):
         text += f"; {render.count(made['damaged_records'], 'damaged record')} left out"
+    if made.get("lost_rollouts"):
+        text += f"; {render.count(made['lost_rollouts'], 'rollout')} with a torn log left out"
     return Answer(
         payload=made,
         card=[f"{render.DONE} database made again: {text or 'empty'}"],
