@@ -138,6 +138,11 @@ class Database:
             write_mark(self.path, generation)
         self._has_written = True
 
+    def generation(self) -> int:
+        """Return how many write transactions there were; equal answers mean equal rows."""
+        with self.read() as connection:
+            return schema.read_generation(connection)
+
     def close(self) -> None:
         """Seal the file when something was written, and let go of it."""
         try:

@@ -31,12 +31,14 @@ class ModelDesire:
         deployment: What serves when no rollout changes it.
         rollout: The rollout under way; ``None`` when there is none.
         standby: Earlier stable versions to keep warm, the nearest first.
+        earlier: Every earlier stable version that can be rolled back to, the nearest first.
         configurations: Configurations by digest, at least those named here.
     """
 
     deployment: Deployment
     rollout: Rollout | None
     standby: tuple[Deployed, ...]
+    earlier: tuple[Deployed, ...]
     configurations: Mapping[str, ConfigurationVersion]
 
     @property

@@ -15,20 +15,25 @@ from typing import final
 from typing_extensions import override
 
 from stemma.hub.base import Hub
+from stemma.hub.local_delivery import LocalDelivery
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.local_runs import LocalRuns
 from stemma.hub.local_storage import LocalStorage
-from stemma.hub.local_versions import LocalVersions
 from stemma.store.objects import ObjectStore
 
 
 @final
-class LocalHub(LocalRuns, LocalVersions, LocalStorage, Hub):
+class LocalHub(LocalRuns, LocalDelivery, LocalStorage, Hub):
     """Every verb, in this process."""
 
     def __init__(self, parts: LocalParts) -> None:
         """Hold the services."""
         self._parts = parts
+
+    @property
+    def parts(self) -> LocalParts:
+        """The services it is composed of, for the server."""
+        return self._parts
 
     @property
     @override

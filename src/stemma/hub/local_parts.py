@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stemma.catalog.releasing import Releaser
 from stemma.catalog.service import CatalogService
@@ -16,6 +16,9 @@ from stemma.domain.policy import ModelPolicy, parse_policy
 from stemma.store.locks import StoreLock
 from stemma.store.objects import ObjectStore
 from stemma.tracking.service import RunService
+
+if TYPE_CHECKING:
+    from stemma.delivery.parts import DeliveryParts
 
 _PATIENCE_SECONDS: Final = 3600.0
 
@@ -36,6 +39,8 @@ class LocalParts:
         releaser: Decides and appends releases.
         runs: Runs.
         clock: Aware current time.
+        make_delivery: Composes delivery at its first use, for most verbs do without.
+        may_use_network: Whether environments may be fetched from the package index.
     """
 
     root: Path
@@ -49,6 +54,13 @@ class LocalParts:
     releaser: Releaser
     runs: RunService
     clock: Callable[[], datetime]
+    make_delivery: Callable[[LocalParts], DeliveryParts]
+    may_use_network: bool = True
+
+    @property
+    def delivery(self) -> DeliveryParts:
+        """Delivery of this project."""
+        return self.make_delivery(self)
 
     def policy(self, model: str) -> ModelPolicy:
         """Return the model's policy; the default one when ``stemma.toml`` names none.

@@ -15,7 +15,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError
 from stemma.domain.tree import Tree
 from stemma.hub.base import Hub
-from stemma.server.wiring import STATE_FOLDER
+from stemma.server.state_folder import STATE_FOLDER
 from stemma.store.hashing import hash_file
 
 _CACHE: Final = Path("cache", "trees")

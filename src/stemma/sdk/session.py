@@ -36,7 +36,8 @@ from stemma.sdk.notices import Terminated, warn
 from stemma.sdk.process import make_start, read_process
 from stemma.sdk.sources import LoadedSources
 from stemma.server.settings import load_settings
-from stemma.server.wiring import STATE_FOLDER, open_hub
+from stemma.server.state_folder import STATE_FOLDER
+from stemma.server.wiring import open_hub
 
 CELLS_NAME: Final = "cells.py"
 """Where the sources of a notebook's cells stand in a version's code."""

@@ -11,11 +11,12 @@ Example:
 
 from __future__ import annotations
 
+import functools
 import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stemma.catalog.capture.environment import fit_environment
 from stemma.catalog.rebuild import rebuild
@@ -31,13 +32,16 @@ from stemma.hub.local_parts import LocalParts
 from stemma.hub.local_storage import examine_files
 from stemma.server.settings import Settings, load_settings
 from stemma.server.settings_files import PROJECT_FILE
+from stemma.server.state_folder import STATE_FOLDER
 from stemma.store.backends.local import LocalBackend
 from stemma.store.index import ChunkLocation, MemoryChunkIndex
 from stemma.store.locks import StoreLock
 from stemma.store.objects import ObjectStore
 from stemma.tracking.service import RunService
 
-STATE_FOLDER: Final = ".stemma"
+if TYPE_CHECKING:
+    from stemma.delivery.parts import DeliveryParts
+
 _PROJECT_VARIABLE: Final = "STEMMA_PROJECT"
 _FIRST_SETTINGS: Final = """\
 # Settings of this project; `stemma doctor --settings` shows each value and where it came from.
@@ -139,8 +143,17 @@ def open_hub(start: Path | None = None) -> LocalHub:
             ),
             runs=RunService(database, clock=clock, journal_folder=state / "journal"),
             clock=clock,
+            make_delivery=functools.cache(_compose_delivery),
+            may_use_network=settings.may_use_network,
         )
     )
+
+
+def _compose_delivery(parts: LocalParts) -> DeliveryParts:
+    # Imported at its first use: it brings HTTP and process parts that most verbs do without.
+    from stemma.server.delivery_wiring import compose_delivery, delivery_sources  # noqa: PLC0415
+
+    return compose_delivery(delivery_sources(parts))
 
 
 def _load_fix_rows(root: Path, policy: ModelPolicy) -> frozenset[bytes]:

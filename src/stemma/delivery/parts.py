@@ -1,0 +1,42 @@
+"""What delivery is composed of in one project; ``stemma.server`` chooses the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from stemma.delivery.drill import DrillParts
+from stemma.delivery.layout import ServeLayout
+from stemma.delivery.planes.base import DataPlane
+from stemma.delivery.preparing import Preparer
+from stemma.delivery.reading import DesireReader
+from stemma.delivery.rollback import RollbackParts
+from stemma.delivery.service import DeliveryService
+from stemma.delivery.staging_run import StagingOptions, StagingSubject, Told
+from stemma.delivery.values import StagingReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryParts:
+    """Delivery of one project.
+
+    Attributes:
+        service: Rows of delivery.
+        reader: Reads what production is to be.
+        layout: Where serving keeps its files.
+        preparer: Makes versions ready in that folder.
+        plane: Makes a handle on the data plane that serves, or served last; starts nothing.
+        rollback_parts: Composes a rollback; ends what it opened.
+        drill_parts: Composes a drill; ends what it opened.
+        stage: Tries a version on an idle slot.
+    """
+
+    service: DeliveryService
+    reader: DesireReader
+    layout: ServeLayout
+    preparer: Preparer
+    plane: Callable[[], DataPlane]
+    rollback_parts: Callable[[], AbstractContextManager[RollbackParts]]
+    drill_parts: Callable[[], AbstractContextManager[DrillParts]]
+    stage: Callable[[StagingSubject, StagingOptions, Told], StagingReport]

@@ -1,0 +1,115 @@
+"""Gets a slot running: through the server when there is one, by itself when not.
+
+Invariants:
+    * A process started here goes on when this command ends; the next server adopts it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, final
+
+from typing_extensions import override
+
+from stemma.delivery.layout import ServeLayout
+from stemma.delivery.slots.base import SlotSpec, SlotState, SlotStatus
+from stemma.delivery.slots.statuses import read_statuses
+from stemma.delivery.slots.supervisor import Supervisor
+from stemma.domain.errors import UnavailableError
+
+_ROUND_SECONDS: Final = 0.05
+_SPARE_SECONDS: Final = 5.0
+
+
+class SlotStarter(Protocol):
+    """Knows slots, and can wait for one."""
+
+    def statuses(self) -> Mapping[str, SlotStatus]:
+        """Return every slot by name."""
+        ...
+
+    def status(self, name: str) -> SlotStatus | None:
+        """Return one slot; ``None`` when there is none of that name."""
+        ...
+
+    def ensure(self, spec: SlotSpec, timeout_seconds: float) -> SlotStatus:
+        """Return the slot once it is ready.
+
+        Raises:
+            UnavailableError: If it fails, or takes longer than the timeout.
+        """
+        ...
+
+
+@final
+class ServerSlots(SlotStarter):
+    """Slots of a server that runs: it starts what the database asks for."""
+
+    def __init__(self, layout: ServeLayout) -> None:
+        """Read what the server's supervisor writes down."""
+        self._layout = layout
+
+    @override
+    def statuses(self) -> Mapping[str, SlotStatus]:
+        return read_statuses(self._layout)
+
+    @override
+    def status(self, name: str) -> SlotStatus | None:
+        return self.statuses().get(name)
+
+    @override
+    def ensure(self, spec: SlotSpec, timeout_seconds: float) -> SlotStatus:
+        return _wait(spec, timeout_seconds, lambda: self.status(spec.name))
+
+
+@final
+class OwnSlots(SlotStarter):
+    """Slots of this command's own supervisor, when no server runs."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        """Adopt what runs; ``close`` the supervisor afterwards to leave it running."""
+        self._supervisor = supervisor
+
+    @override
+    def statuses(self) -> Mapping[str, SlotStatus]:
+        return self._supervisor.statuses()
+
+    @override
+    def status(self, name: str) -> SlotStatus | None:
+        return self.statuses().get(name)
+
+    @override
+    def ensure(self, spec: SlotSpec, timeout_seconds: float) -> SlotStatus:
+        others = [status.spec for name, status in self.statuses().items() if name != spec.name]
+        self._supervisor.want([*others, spec])
+
+        def look() -> SlotStatus | None:
+            self._supervisor.tick()
+            return self.status(spec.name)
+
+        return _wait(spec, timeout_seconds, look)
+
+
+def _wait(
+    spec: SlotSpec, timeout_seconds: float, look: Callable[[], SlotStatus | None]
+) -> SlotStatus:
+    end = time.monotonic() + timeout_seconds + _SPARE_SECONDS
+    while True:
+        status = look()
+        if status is not None and status.state is SlotState.READY:
+            return status
+        if status is not None and status.state is SlotState.FAILED:
+            raise UnavailableError(
+                f"{spec.model} {spec.version} does not start: {status.detail}",
+                code="slot-failed",
+                hint="stemma status",
+            )
+        if time.monotonic() > end:
+            state = "not started by the server" if status is None else status.state.value
+            raise UnavailableError(
+                f"{spec.model} {spec.version} is not ready after {timeout_seconds:.0f} s: {state}",
+                code="slot-not-ready",
+                hint="stemma status",
+            )
+        time.sleep(_ROUND_SECONDS)

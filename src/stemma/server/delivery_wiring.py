@@ -1,0 +1,233 @@
+"""Composes delivery: which data plane, which folders, which supervisor.
+
+Imported only when a verb that moves traffic is used: it brings HTTP and process parts that
+most commands do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from stemma.catalog.service import CatalogService
+from stemma.db.engine import Database
+from stemma.delivery.asking import GoldenQuestion
+from stemma.delivery.drill import DrillParts
+from stemma.delivery.layout import ServeLayout
+from stemma.delivery.parts import DeliveryParts
+from stemma.delivery.planes.base import DataPlane
+from stemma.delivery.planes.builtin import BuiltinPlane
+from stemma.delivery.planes.envoy import EnvoyPlane, envoy_binary
+from stemma.delivery.preparing import Preparer
+from stemma.delivery.reading import DesireReader
+from stemma.delivery.rollback import RollbackParts
+from stemma.delivery.routes import RoutePublisher
+from stemma.delivery.server_file import ServerRecord, is_server_running, read_server
+from stemma.delivery.service import DeliveryService
+from stemma.delivery.slots.launching import Launcher
+from stemma.delivery.slots.sockets import socket_paths
+from stemma.delivery.slots.supervisor import Supervisor
+from stemma.delivery.staging_machine import probe_hardware
+from stemma.delivery.staging_run import StagingParts, run_staging
+from stemma.delivery.starting import OwnSlots, ServerSlots
+from stemma.domain.digest import Digest
+from stemma.domain.errors import InvalidInputError, NotFoundError
+from stemma.domain.manifest import Manifest
+from stemma.hub.local_parts import LocalParts
+from stemma.server.state_folder import STATE_FOLDER
+from stemma.store.objects import ObjectStore
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 8700
+PLANES: Final = ("auto", "envoy", "builtin")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySources:
+    """What delivery is composed from.
+
+    Attributes:
+        state: The project's ``.stemma`` folder.
+        database: Rows.
+        objects: Content store.
+        catalog: Versions and channels.
+        clock: Aware current time.
+        may_use_network: Whether environments may be fetched from the package index.
+    """
+
+    state: Path
+    database: Database
+    objects: ObjectStore
+    catalog: CatalogService
+    clock: Callable[[], datetime]
+    may_use_network: bool
+
+    def load_manifest(self, digest: str) -> Manifest:
+        """Return the manifest of that digest, verified."""
+        return self.catalog.manifest(Digest.parse(digest))
+
+
+def delivery_sources(parts: LocalParts) -> DeliverySources:
+    """Return what delivery is composed from in a project that is open."""
+    return DeliverySources(
+        state=parts.root / STATE_FOLDER,
+        database=parts.database,
+        objects=parts.objects,
+        catalog=parts.catalog,
+        clock=parts.clock,
+        may_use_network=parts.may_use_network,
+    )
+
+
+def choose_plane(asked: str) -> str:
+    """Return ``envoy`` or ``builtin``.
+
+    Raises:
+        InvalidInputError: If ``asked`` is no data plane.
+        NotFoundError: If Envoy was asked for and there is none.
+    """
+    if asked not in PLANES:
+        raise InvalidInputError(
+            f"no data plane {asked!r}", code="bad-plane", hint=f"one of {', '.join(PLANES)}"
+        )
+    if asked == "builtin":
+        return asked
+    try:
+        envoy_binary()
+    except NotFoundError:
+        if asked == "envoy":
+            raise
+        return "builtin"
+    return "envoy"
+
+
+def make_plane(layout: ServeLayout, record: ServerRecord) -> DataPlane:
+    """Return a handle on the data plane that a record names; starts nothing."""
+    if record.plane == "builtin":
+        return BuiltinPlane(layout.plane, record.host, record.port, sockets=layout.sockets())
+    return EnvoyPlane(layout.plane, record.host, record.port, sockets=layout.sockets())
+
+
+def make_supervisor(sources: DeliverySources, layout: ServeLayout) -> Supervisor:
+    """Return a supervisor of the slots in ``layout``; it adopts what runs there."""
+    launcher = Launcher(
+        objects=sources.objects,
+        layout=layout,
+        load_manifest=sources.load_manifest,
+        is_offline=not sources.may_use_network,
+    )
+    return Supervisor(layout, launcher.prepare, sources.clock)
+
+
+def make_routes(layout: ServeLayout, plane: DataPlane) -> RoutePublisher:
+    """Return the publisher of routes to ``plane``."""
+    return RoutePublisher(layout, plane, partial(socket_paths, layout), str(control_socket(layout)))
+
+
+def control_socket(layout: ServeLayout) -> Path:
+    """Return where the control application listens."""
+    return layout.sockets() / "control.sock"
+
+
+def compose_delivery(sources: DeliverySources) -> DeliveryParts:
+    """Compose delivery of one project."""
+    layout = ServeLayout(state=sources.state)
+    service = DeliveryService(
+        sources.database, sources.objects, sources.catalog, clock=sources.clock
+    )
+    parts = DeliveryParts(
+        service=service,
+        reader=DesireReader(service, sources.catalog, sources.database.generation),
+        layout=layout,
+        preparer=Preparer(
+            objects=sources.objects,
+            layout=layout,
+            load_manifest=sources.load_manifest,
+            is_offline=not sources.may_use_network,
+        ),
+        plane=lambda: make_plane(layout, _last_server(layout, sources.clock)),
+        rollback_parts=lambda: _rollback_parts(sources, parts),
+        drill_parts=lambda: _drill_parts(sources, parts),
+        stage=partial(run_staging, _staging_parts(sources, layout)),
+    )
+    return parts
+
+
+def _staging_parts(sources: DeliverySources, layout: ServeLayout) -> StagingParts:
+    return StagingParts(
+        objects=sources.objects,
+        load_manifest=sources.load_manifest,
+        layout=layout,
+        open_slots=partial(make_supervisor, sources),
+        probe_hardware=probe_hardware,
+        clock=sources.clock,
+    )
+
+
+def _last_server(layout: ServeLayout, clock: Callable[[], datetime]) -> ServerRecord:
+    found = read_server(layout)
+    return found or ServerRecord(
+        pid=0,
+        host=DEFAULT_HOST,
+        port=DEFAULT_PORT,
+        plane=choose_plane("auto"),
+        since=clock(),
+    )
+
+
+@contextmanager
+def _rollback_parts(sources: DeliverySources, parts: DeliveryParts) -> Iterator[RollbackParts]:
+    plane = parts.plane()
+    is_served = is_server_running(parts.layout)
+    supervisor = None if is_served else make_supervisor(sources, parts.layout)
+    try:
+        yield RollbackParts(
+            service=parts.service,
+            reader=parts.reader,
+            routes=make_routes(parts.layout, plane),
+            plane=plane,
+            preparer=parts.preparer,
+            starter=ServerSlots(parts.layout) if supervisor is None else OwnSlots(supervisor),
+            ask_golden=_question(sources, parts.layout, parts.layout).ask,
+            clock=sources.clock,
+        )
+    finally:
+        if supervisor is not None:
+            supervisor.close()
+
+
+@contextmanager
+def _drill_parts(sources: DeliverySources, parts: DeliveryParts) -> Iterator[DrillParts]:
+    layout = replace(parts.layout, folder=f"{parts.layout.folder}/drill")
+    plane = parts.plane()
+    supervisor = make_supervisor(replace(sources, may_use_network=False), layout)
+    try:
+        yield DrillParts(
+            service=parts.service,
+            reader=parts.reader,
+            routes=make_routes(parts.layout, plane),
+            plane=plane,
+            production=ServerSlots(parts.layout),
+            layout=layout,
+            preparer=replace(parts.preparer, layout=layout, is_offline=True),
+            supervisor=supervisor,
+            ask_golden=_question(sources, parts.layout, layout).ask,
+            clock=sources.clock,
+        )
+    finally:
+        supervisor.stop_all()
+        supervisor.close()
+
+
+def _question(
+    sources: DeliverySources, served: ServeLayout, versions: ServeLayout
+) -> GoldenQuestion:
+    record = _last_server(served, sources.clock)
+    return GoldenQuestion(
+        address=(record.host, record.port), layout=versions, load_manifest=sources.load_manifest
+    )

@@ -1,0 +1,265 @@
+"""``stemma serve``: one process that keeps production as the database says.
+
+Invariants:
+    * One server per project; a second one is refused and touches nothing.
+    * A round that fails (a full disk, a busy database) is told and tried again; users go on
+      being served meanwhile.
+    * When it is killed, data plane and model processes go on; the next server adopts them.
+      When it is stopped, they end in order: requests first, then processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from stemma.delivery.controller import Controller, ControllerParts
+from stemma.delivery.layout import ServeLayout
+from stemma.delivery.parts import DeliveryParts
+from stemma.delivery.planes.base import DataPlane
+from stemma.delivery.readiness import ReadyKeeper
+from stemma.delivery.server_file import (
+    ServerRecord,
+    is_server_running,
+    read_server,
+    server_lock,
+    write_server,
+)
+from stemma.delivery.slots.supervisor import Supervisor
+from stemma.delivery.validating import BackgroundValidations, DrillGuard
+from stemma.domain.errors import InvalidInputError, StemmaError, UnavailableError
+from stemma.hub.local import LocalHub
+from stemma.server.chronicle import Chronicle
+from stemma.server.control import ControlApplication, ControlServer
+from stemma.server.delivery_wiring import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DeliverySources,
+    choose_plane,
+    control_socket,
+    delivery_sources,
+    make_plane,
+    make_routes,
+    make_supervisor,
+)
+from stemma.server.state_folder import STATE_FOLDER
+from stemma.server.wiring import open_hub
+
+Told = Callable[[str], None]
+_ROUND_SECONDS: Final = 0.1
+_STOP_SECONDS: Final = 30.0
+_LOG_LIMIT_BYTES: Final = 64 * 2**20
+_HOUSEKEEPING_SECONDS: Final = 10.0
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """How to serve.
+
+    Attributes:
+        refs: Versions to deploy first.
+        is_stable: Let ``stable`` point at them.
+        host: Loopback address to listen on.
+        port: Port to listen on.
+        plane: ``auto``, ``envoy`` or ``builtin``.
+        reason: Why, in the user's words.
+    """
+
+    refs: tuple[str, ...] = ()
+    is_stable: bool = False
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    plane: str = "auto"
+    reason: str = ""
+
+
+def serve(root: Path, options: ServeOptions, told: Told) -> None:
+    """Serve until SIGINT or SIGTERM; returns when everything has ended.
+
+    Args:
+        root: The project's folder.
+        options: How.
+        told: Takes one sentence at each change.
+
+    Raises:
+        ConflictError: If a server runs already, or the port is taken.
+        InvalidInputError: If the host is not loopback.
+        NotFoundError: If a ref names nothing, or the extra ``serve`` is not installed.
+    """
+    if options.host not in _LOOPBACK:
+        raise InvalidInputError(
+            f"{options.host} is no loopback address; serving others needs authentication in front",
+            code="host-not-loopback",
+            hint="put a proxy with TLS and authentication before 127.0.0.1",
+        )
+    with closing(open_hub(root)) as hub:
+        layout = hub.parts.delivery.layout
+        with server_lock(layout):
+            for ref in options.refs:
+                hub.deploy(ref, is_stable=options.is_stable, reason=options.reason)
+            record = ServerRecord(
+                pid=os.getpid(),
+                host=options.host,
+                port=options.port,
+                plane=choose_plane(options.plane),
+                since=hub.parts.clock(),
+            )
+            _end_other_plane(layout, record)
+            with _stop_signals() as stop, Server(hub, record) as server:
+                server.run(stop, Chronicle(hub.serving, told))
+
+
+def stop(root: Path) -> bool:
+    """End a server and everything it, or a killed one before it, left running.
+
+    Returns:
+        Whether anything ran.
+
+    Raises:
+        UnavailableError: If the server does not end.
+    """
+    layout = ServeLayout(state=root / STATE_FOLDER)
+    record = read_server(layout)
+    if record is not None and is_server_running(layout):
+        os.kill(record.pid, signal.SIGTERM)
+        end = time.monotonic() + _STOP_SECONDS
+        while is_server_running(layout):
+            if time.monotonic() > end:
+                raise UnavailableError(
+                    f"the server (process {record.pid}) does not end",
+                    code="server-does-not-end",
+                    hint=f"kill -9 {record.pid}, then stemma serve --stop",
+                )
+            time.sleep(_ROUND_SECONDS)
+        return True
+    if record is None:
+        return False
+    return _end_leftovers(root, layout, record)
+
+
+def _end_leftovers(root: Path, layout: ServeLayout, record: ServerRecord) -> bool:
+    """End what a killed server left: adopted first, so that only our own is ended."""
+    with closing(open_hub(root)) as hub, server_lock(layout):
+        plane = make_plane(layout, record)
+        supervisor = make_supervisor(delivery_sources(hub.parts), layout)
+        ran = plane.status().is_alive or bool(supervisor.statuses())
+        plane.stop()
+        supervisor.stop_all()
+        return ran
+
+
+def _end_other_plane(layout: ServeLayout, record: ServerRecord) -> None:
+    """End a data plane that a killed server left at another address or of another kind."""
+    last = read_server(layout)
+    if last is not None and (last.host, last.port, last.plane) != (
+        record.host,
+        record.port,
+        record.plane,
+    ):
+        make_plane(layout, last).stop()
+
+
+@final
+class Server:
+    """Data plane, supervisor, controller and control application of one project."""
+
+    def __init__(self, hub: LocalHub, record: ServerRecord) -> None:
+        """Compose; nothing starts before the ``with`` block."""
+        self._hub = hub
+        self._record = record
+        self._parts: DeliveryParts = hub.parts.delivery
+        self._sources: DeliverySources = delivery_sources(hub.parts)
+        self._plane: DataPlane = make_plane(self._parts.layout, record)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Server:
+        """Start, or adopt what a killed server left."""
+        with ExitStack() as stack:
+            layout = self._parts.layout
+            self._plane.start()
+            stack.callback(self._plane.stop)
+            write_server(layout, self._record)
+            supervisor = make_supervisor(self._sources, layout)
+            stack.callback(supervisor.stop_all)
+            routes = make_routes(layout, self._plane)
+            routes.republish()
+            control = ControlServer(
+                ControlApplication(self._parts.service, self._hub.serving).asgi(),
+                control_socket(layout),
+            )
+            control.start()
+            stack.callback(control.stop)
+            validations = BackgroundValidations(self._hub.stage_rollout)
+            stack.callback(validations.close)
+            self._keeper = ReadyKeeper(self._parts.preparer)
+            stack.callback(self._keeper.close)
+            self._controller = self._make_controller(supervisor, validations)
+            # Ended last to first: the plane stops taking requests only after... see __exit__.
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what was started, whatever happens to a part of it."""
+        self._plane.stop()
+        self._stack.close()
+
+    def run(self, stop: threading.Event, chronicle: Chronicle) -> None:
+        """Do rounds until ``stop`` is set."""
+        next_housekeeping = 0.0
+        while not stop.is_set():
+            try:
+                self._controller.tick()
+                chronicle.tell()
+                if time.monotonic() > next_housekeeping:
+                    next_housekeeping = time.monotonic() + _HOUSEKEEPING_SECONDS
+                    self._keep_house()
+            except StemmaError as error:
+                chronicle.complain(error)
+            stop.wait(_ROUND_SECONDS)
+
+    def _keep_house(self) -> None:
+        if not self._plane.status().is_alive:
+            self._plane.start()
+        self._plane.rotate(_LOG_LIMIT_BYTES)
+        self._keeper.keep(self._parts.reader.read())
+
+    def _make_controller(
+        self, supervisor: Supervisor, validations: BackgroundValidations
+    ) -> Controller:
+        parts = self._parts
+        return Controller(
+            ControllerParts(
+                service=parts.service,
+                reader=parts.reader,
+                supervisor=supervisor,
+                plane=self._plane,
+                routes=make_routes(parts.layout, self._plane),
+                validations=validations,
+                promotion_guard=DrillGuard(parts.service, self._sources.clock),
+                clock=self._sources.clock,
+            )
+        )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event while the block runs."""
+    stop = threading.Event()
+
+    def ask(_: int, __: object) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
