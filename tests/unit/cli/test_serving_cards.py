@@ -6,13 +6,9 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import pytest
-
 from stemma.cli import serving_cards as cards
-from stemma.cli.commands.serve import check_host
 from stemma.delivery.slots.base import SlotState
 from stemma.delivery.values import ServingView
-from stemma.domain.errors import InvalidInputError
 from stemma.domain.rollout import Rollout
 
 Servings = Callable[..., ServingView]
@@ -108,16 +104,3 @@ def test_the_line_at_start_names_url_channel_and_version(serving_of: Servings) -
     assert cards.ready_line(view.server, view.models[0]) == f"✓ {url}   → stable = 1.0.0"
     other = serving_of(stable_channel="")
     assert cards.ready_line(other.server, other.models[0]) == f"✓ {url}   → 1.0.0"
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.0.0.2"])
-def test_this_machine_is_served(host: str) -> None:
-    """An address of this machine would be refused."""
-    check_host(host)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])  # noqa: S104
-def test_nobody_else_is_served(host: str) -> None:
-    """A model would be open to a network in which nothing asks who calls."""
-    with pytest.raises(InvalidInputError, match="loopback"):
-        check_host(host)

@@ -19,7 +19,7 @@ class _Options(TypedDict):
     against: str
     beside: str
     is_staging: bool
-    requests_path: str
+    requests_path: str | None
     seconds: float | None
     rate: float | None
 
@@ -58,7 +58,6 @@ class _Options(TypedDict):
 @click.option(
     "--requests",
     "requests_path",
-    default="",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
     help="With --staging: requests to replay, JSON lines (default: recorded, else golden ones).",
@@ -103,7 +102,7 @@ def _staging(console: Console, options: _Options) -> ExitCode:
     from stemma.cli.telling import telling
     from stemma.hub.delivery import StagingRequest
 
-    request = StagingRequest(ref=options["ref"], requests_path=options["requests_path"])
+    request = StagingRequest(ref=options["ref"], requests_path=options["requests_path"] or "")
     seconds = options["seconds"] or request.seconds
     rate = options["rate"] or request.rate_per_second
     request = replace(request, seconds=seconds, rate_per_second=rate)

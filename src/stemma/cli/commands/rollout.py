@@ -42,7 +42,7 @@ class _Options(TypedDict):
     hold_limit: str
     min_requests: int | None
     demo_rate: float | None
-    requests_path: str
+    requests_path: str | None
     is_detached: bool
     reason: str
     is_watching: bool
@@ -107,7 +107,6 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> Se
 @click.option(
     "--requests",
     "requests_path",
-    default="",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
     help="With --demo-traffic: what to send, JSON lines (default: stable's golden rows).",
@@ -233,8 +232,8 @@ def _send_traffic(
     from stemma.cli.demo_traffic import Traffic, demo_traffic, write_golden_requests
 
     model, view = hub.resolve(options["words"][0]).model, hub.serving()
-    requests = Path(options["requests_path"])
-    if not options["requests_path"]:
+    requests = Path(options["requests_path"] or "")
+    if options["requests_path"] is None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stemma-traffic-"))
         requests = Path(folder) / "requests.jsonl"
         served = [item for item in view.models if item.deployment.model == model]

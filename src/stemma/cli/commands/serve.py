@@ -81,7 +81,6 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
         return _stop(console, options)
     if options["is_withdrawing"]:
         return _withdraw(console, options)
-    check_host(options["host"])
     with opened_delivery() as hub:
         view = hub.serving()
         if view.server.is_running:
@@ -90,28 +89,6 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
             raise nothing_deployed(hub)
         root = hub.project_root
     return _serve(console, root, options)
-
-
-def check_host(host: str) -> None:
-    """Refuse an address that others could reach: nothing asks them who they are yet.
-
-    Raises:
-        InvalidInputError: If it is no loopback address.
-    """
-    import ipaddress
-
-    from stemma.domain.errors import InvalidInputError
-
-    try:
-        is_loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    if not is_loopback:
-        raise InvalidInputError(
-            f"--host {host} is no loopback address; stemma serves this machine only, for now",
-            code="host-not-loopback",
-            hint="stemma serve --host 127.0.0.1, and a proxy of yours that asks who calls",
-        )
 
 
 def nothing_deployed(hub: DeliveryHub) -> StemmaError:
@@ -129,6 +106,8 @@ def nothing_deployed(hub: DeliveryHub) -> StemmaError:
 
 def _serve(console: Console, root: Path, options: _Options) -> ExitCode:
     """Run the server until it is stopped."""
+    import signal
+
     from stemma.cli.telling import telling
 
     # Named late: the server brings the data plane and the web parts, which only it needs.
@@ -141,16 +120,16 @@ def _serve(console: Console, root: Path, options: _Options) -> ExitCode:
         plane=options["plane"],
         reason=options["reason"],
     )
-    code = ExitCode.DONE
     with telling(console) as teller:
         is_read = console.format in {Format.HUMAN, Format.AGENT}
         told: Callable[[str], None] = console.say if is_read else teller
         try:
-            serving.serve(root, asked, told)
+            ended_by = serving.serve(root, asked, told)
         except KeyboardInterrupt:
-            code = ExitCode.INTERRUPTED
+            # Before the server listens to signals, or after.
+            ended_by = signal.SIGINT
     console.show(Answer(payload={"stopped": True}, card=["• stopped"]))
-    return code
+    return ExitCode.INTERRUPTED if ended_by == signal.SIGINT else ExitCode.DONE
 
 
 def _stop(console: Console, options: _Options) -> ExitCode:
