@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stemma.domain import canonical
+from stemma.domain.delivery_records import ConfigurationRecord, DeploymentRecord
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.manifest import (
     Manifest,
@@ -22,6 +23,8 @@ KINDS: dict[str, type[object]] = {
     "manifest": Manifest,
     "release": Release,
     "channel-move": ChannelMove,
+    "configuration": ConfigurationRecord,
+    "deployment": DeploymentRecord,
 }
 PATHS = sorted(path for kind in KINDS for path in (VECTORS / kind).glob("*.json"))
 
@@ -76,7 +79,7 @@ def test_another_schema_is_refused() -> None:
     assert "stemma.manifest/2" in caught.value.message
 
 
-@pytest.mark.parametrize("kind", ["release", "channel-move"])
+@pytest.mark.parametrize("kind", ["release", "channel-move", "configuration", "deployment"])
 def test_another_schema_of_a_record_is_refused(kind: str) -> None:
     """A newer program's record would be half understood."""
     data = (VECTORS / kind / "first.json").read_bytes()
