@@ -3,6 +3,8 @@
     python -m stemma.delivery.load.traffic --url http://127.0.0.1:8700 --model digits \
         --rate 100 --requests requests.jsonl
 
+Without ``--requests`` they are made up from what the served model says it takes.
+
 It says nothing meanwhile; ``--progress json`` prints a line per second.  On SIGTERM, SIGINT or
 after ``--seconds`` it waits for answers under way and writes a JSON summary: counts by HTTP
 status, version and error, and latencies from the scheduled send.
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stemma.delivery.load.driver import Sender, open_senders, run_precisely, sleep_until
+from stemma.delivery.load.made_up import make_up_requests
 from stemma.delivery.load.plan import LoadPlan
 from stemma.delivery.load.requests import read_request_file
 from stemma.delivery.load.result import Sample
@@ -141,7 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        found = read_request_file(options.requests, options.model)
+        found = (
+            read_request_file(options.requests, options.model)
+            if options.requests is not None
+            else make_up_requests(options.url, options.model, options.seed)
+        )
     except StemmaError as error:
         sys.stderr.write(f"stemma: {error.code}: {error.message}\n")
         return _BAD_INPUT
@@ -175,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--url", default="http://127.0.0.1:8700", help="where to send")
     add("--socket", action="append", default=[], help="a Unix socket instead; may be repeated")
     add("--model", required=True, help="name of the model")
-    add("--requests", required=True, type=Path, help="file of requests, one JSON object per line")
+    add("--requests", type=Path, help="file of requests, one JSON object per line")
     add("--rate", type=_above_zero, default=100.0, help="requests per second")
     add("--seconds", type=float, default=0.0, help="end after so long; 0: when told to")
     add("--connections", type=int, default=128, help="most connections")
