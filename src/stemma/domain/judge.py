@@ -178,7 +178,6 @@ def look(
         age_seconds=state.seconds,
         is_minute_over=is_minute_over,
         margin=policy.margin,
-        log_limit=math.log(limit),
     )
     memory = dict(state.memory)
     memory["minute"] = (0.0 if is_minute_over else minute,)

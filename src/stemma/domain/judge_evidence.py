@@ -23,6 +23,7 @@ This module knows neither metrics nor time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,6 +74,11 @@ class Counts:
         )
 
     @property
+    def numbers(self) -> tuple[float, ...]:
+        """Return the counts as plain numbers; ``counts_of`` turns them back."""
+        return self.canary_events, self.canary_trials, self.stable_events, self.stable_trials
+
+    @property
     def canary_rate(self) -> float:
         """Events per trial of the canary; 0 without trials."""
         return self.canary_events / self.canary_trials if self.canary_trials else 0.0
@@ -89,24 +95,50 @@ class Counts:
         return self.canary_trials / trials if trials else 0.0
 
 
+def counts_of(numbers: Sequence[float]) -> Counts:
+    """Return the counts that ``Counts.numbers`` was taken from."""
+    canary_events, canary_trials, stable_events, stable_trials = numbers
+    return Counts(
+        canary_events=canary_events,
+        canary_trials=canary_trials,
+        stable_events=stable_events,
+        stable_trials=stable_trials,
+    )
+
+
 def canary_odds(share: float, ratio: float) -> float:
     """Return the canary's expected share of the events at ``ratio`` times stable's rate."""
     return share * ratio / (share * ratio + 1 - share)
 
 
-def grow(stakes: Stakes, counts: Counts, *, margin: float, dispersion: float) -> Stakes:
-    """Return the stakes after what was counted; ``dispersion`` ≥ 1 divides its weight."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How counts are weighed.
+
+    Attributes:
+        margin: Relative rise of a rate that is tolerated.
+        dispersion: Divides the logarithms; at least 1.
+        most_nats: Most that is added to the logarithm of a stake.
+    """
+
+    margin: float = 0.0
+    dispersion: float = 1.0
+    most_nats: float = math.inf
+
+
+def grow(stakes: Stakes, counts: Counts, scale: Scale) -> Stakes:
+    """Return the stakes after what was counted."""
     share = counts.canary_share
     if not 0 < share < 1 or counts.canary_events + counts.stable_events == 0:
         return stakes
-    expected = canary_odds(share, 1 + margin)
+    expected = canary_odds(share, 1 + scale.margin)
     grown = [stakes[0]]
     for stake, ratio in zip(stakes[1:], _RATIOS, strict=True):
-        supposed = canary_odds(share, ratio * (1 + margin))
+        supposed = canary_odds(share, ratio * (1 + scale.margin))
         gain = counts.canary_events * math.log(supposed / expected) + (
             counts.stable_events * math.log((1 - supposed) / (1 - expected))
         )
-        grown.append(stake + gain / dispersion)
+        grown.append(stake + min(gain / scale.dispersion, scale.most_nats))
     return tuple(grown)
 
 

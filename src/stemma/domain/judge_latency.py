@@ -37,7 +37,7 @@ def learnt(
         counts.extend([0.0] * (index + 1 - len(counts)))
         counts[index] += count
     if is_minute_over:
-        counts = [round(count * _MEMORY, 2) for count in counts]
+        counts = [round(count * _MEMORY, 2) if count else 0.0 for count in counts]
     return tuple(counts)
 
 

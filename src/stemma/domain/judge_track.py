@@ -7,8 +7,9 @@ Which metric's evidence is divided, and why:
     * **Errors**: requests are assigned at random, so a shared outage hits both sides alike and
       needs no division.  Bursts of one process do; the dispersion counts, but at most 10 per
       minute, so that an outage of both does not blunt the judge for the rest of the rollout.
-    * **Latency**: a pause makes a whole stretch of one process's requests slow.  Never divided by
-      less than 10, nor by less than what makes one pause of ``_PAUSE_SECONDS`` no evidence.
+    * **Latency**: a pause makes a whole stretch of one process's requests slow, however many they
+      are.  Never divided by less than 10, and ten seconds together never weigh more than a
+      sixth of what an abort takes.
     * **The user's own metrics**: how they cluster is unknown; by 10 at least for half an hour.
 
 Invariants:
@@ -23,14 +24,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from stemma.domain.judge_dispersion import Dispersion
-from stemma.domain.judge_evidence import BEGINNING, Counts, Stakes, grow, lay_out, surprise
+from stemma.domain.judge_dispersion import Dispersion, dispersion_of
+from stemma.domain.judge_evidence import (
+    BEGINNING,
+    Counts,
+    Scale,
+    Stakes,
+    counts_of,
+    grow,
+    lay_out,
+    surprise,
+)
 
 _HALF_HOUR_SECONDS: Final = 1800.0
-_PAUSE_SECONDS: Final = 5.0
 _FEWEST_TRIALS: Final = 5
 """Per side in one increment: below, the binomial is much wider than what can happen."""
 _CATASTROPHE_NATS: Final = 18.0
@@ -45,7 +54,8 @@ class Nature:
         most_per_minute: What one minute may add to the dispersion.
         floor: Least dispersion for good.
         early_floor: Least dispersion during the first half hour.
-        pause_seconds: A pause of one process up to this long is no evidence by itself.
+        stretch_seconds: How long counts are gathered before they are weighed.
+        most_nats: Most that one stretch may add to the logarithm of the evidence.
         half_life_seconds: How fast the picture of the last seconds fades.
         catastrophe_rate: Recent rate of the canary from which it is a catastrophe.
         catastrophe_seconds: How much of the fading picture must be filled before it counts.
@@ -54,7 +64,8 @@ class Nature:
     most_per_minute: float
     floor: float
     early_floor: float
-    pause_seconds: float
+    stretch_seconds: float
+    most_nats: float
     half_life_seconds: float
     catastrophe_rate: float
     catastrophe_seconds: float
@@ -64,7 +75,8 @@ ERRORS: Final = Nature(
     most_per_minute=10.0,
     floor=1.0,
     early_floor=1.0,
-    pause_seconds=0.0,
+    stretch_seconds=0.0,
+    most_nats=math.inf,
     half_life_seconds=5.0,
     catastrophe_rate=0.2,
     catastrophe_seconds=0.0,
@@ -73,7 +85,8 @@ LATENCY: Final = Nature(
     most_per_minute=1e9,
     floor=10.0,
     early_floor=10.0,
-    pause_seconds=_PAUSE_SECONDS,
+    stretch_seconds=10.0,
+    most_nats=1.5,
     half_life_seconds=30.0,
     catastrophe_rate=0.5,
     catastrophe_seconds=20.0,
@@ -82,7 +95,8 @@ OWN: Final = Nature(
     most_per_minute=1e9,
     floor=1.0,
     early_floor=10.0,
-    pause_seconds=0.0,
+    stretch_seconds=0.0,
+    most_nats=math.inf,
     half_life_seconds=30.0,
     catastrophe_rate=math.inf,
     catastrophe_seconds=0.0,
@@ -95,7 +109,8 @@ class Track:
 
     Attributes:
         total: Everything counted.
-        pending: Counted, but too little for an increment yet.
+        pending: Counted, but not weighed yet.
+        pending_seconds: How long that took.
         recent: The last seconds, fading.
         recent_seconds: How many seconds that picture holds, faded alike.
         dispersion: How stable's events cluster.
@@ -104,6 +119,7 @@ class Track:
 
     total: Counts = field(default_factory=Counts)
     pending: Counts = field(default_factory=Counts)
+    pending_seconds: float = 0.0
     recent: Counts = field(default_factory=Counts)
     recent_seconds: float = 0.0
     dispersion: Dispersion = field(default_factory=Dispersion)
@@ -112,38 +128,29 @@ class Track:
     @property
     def numbers(self) -> tuple[float, ...]:
         """Return it as plain numbers; ``track_of`` turns them back."""
-        parts = (self.total, self.pending, self.recent, self.dispersion)
-        flat: list[float] = [number for part in parts for number in astuple(part)]
-        return (*flat, self.recent_seconds, *self.stakes)
+        return (
+            *self.total.numbers,
+            *self.pending.numbers,
+            *self.recent.numbers,
+            *self.dispersion.numbers,
+            self.pending_seconds,
+            self.recent_seconds,
+            *self.stakes,
+        )
 
 
 def track_of(numbers: Sequence[float]) -> Track:
     """Return the track that ``Track.numbers`` was taken from; a fresh one of nothing."""
     if not numbers:
         return Track()
-
-    def counts(first: int) -> Counts:
-        return Counts(
-            canary_events=numbers[first],
-            canary_trials=numbers[first + 1],
-            stable_events=numbers[first + 2],
-            stable_trials=numbers[first + 3],
-        )
-
     return Track(
-        total=counts(0),
-        pending=counts(4),
-        recent=counts(8),
-        dispersion=Dispersion(
-            events=numbers[12],
-            trials=numbers[13],
-            usual_events=numbers[14],
-            usual_trials=numbers[15],
-            excess=numbers[16],
-            minutes=numbers[17],
-        ),
-        recent_seconds=numbers[18],
-        stakes=tuple(numbers[19:]),
+        total=counts_of(numbers[0:4]),
+        pending=counts_of(numbers[4:8]),
+        recent=counts_of(numbers[8:12]),
+        dispersion=dispersion_of(numbers[12:20]),
+        pending_seconds=numbers[20],
+        recent_seconds=numbers[21],
+        stakes=tuple(numbers[22:]),
     )
 
 
@@ -156,43 +163,35 @@ class Moment:
         age_seconds: Since the rollout's first look.
         is_minute_over: Whether a minute ends with this look.
         margin: Relative rise of a rate that is tolerated.
-        log_limit: Logarithm of the evidence at which the rollout is aborted.
     """
 
     seconds: float
     age_seconds: float
     is_minute_over: bool
     margin: float
-    log_limit: float
 
 
-def dispersion_of(track: Track, nature: Nature, moment: Moment) -> float:
+def divisor(track: Track, nature: Nature, age_seconds: float) -> float:
     """Return what the next increment is divided by, at least 1."""
-    floor = nature.early_floor if moment.age_seconds < _HALF_HOUR_SECONDS else nature.floor
-    share = track.pending.canary_share
-    if nature.pause_seconds and 0 < share < 1:
-        per_second = track.recent.canary_trials / max(track.recent_seconds, 1.0)
-        # One event of the canary alone weighs -log(share) at most; a pause makes this many.
-        pause = nature.pause_seconds * per_second * -math.log(share) / moment.log_limit
-        floor = max(floor, pause)
+    floor = nature.early_floor if age_seconds < _HALF_HOUR_SECONDS else nature.floor
     return max(floor, track.dispersion.estimate)
 
 
 def followed(track: Track, counts: Counts, nature: Nature, moment: Moment) -> Track:
     """Return the track after one more stretch."""
     fading = 0.5 ** (moment.seconds / nature.half_life_seconds)
-    track = replace(
-        track,
-        total=track.total + counts,
-        pending=track.pending + counts,
-        recent=track.recent * fading + counts,
-        recent_seconds=track.recent_seconds * fading + moment.seconds,
+    track = _weighed(
+        replace(
+            track,
+            total=track.total + counts,
+            pending=track.pending + counts,
+            pending_seconds=track.pending_seconds + moment.seconds,
+            recent=track.recent * fading + counts,
+            recent_seconds=track.recent_seconds * fading + moment.seconds,
+        ),
+        nature,
+        moment,
     )
-    pending = track.pending
-    if min(pending.canary_trials, pending.stable_trials) >= _FEWEST_TRIALS:
-        divided_by = dispersion_of(track, nature, moment)
-        stakes = grow(track.stakes, pending, margin=moment.margin, dispersion=divided_by)
-        track = replace(track, stakes=stakes, pending=Counts())
     dispersion = track.dispersion.seen(counts.stable_events, counts.stable_trials)
     if not moment.is_minute_over:
         return replace(track, dispersion=dispersion)
@@ -200,6 +199,24 @@ def followed(track: Track, counts: Counts, nature: Nature, moment: Moment) -> Tr
         track,
         dispersion=dispersion.minute_over(nature.most_per_minute),
         stakes=lay_out(track.stakes),
+    )
+
+
+def _weighed(track: Track, nature: Nature, moment: Moment) -> Track:
+    """Return the track with what is pending weighed, once it is enough and gathered long enough."""
+    pending = track.pending
+    if (
+        min(pending.canary_trials, pending.stable_trials) < _FEWEST_TRIALS
+        or track.pending_seconds < nature.stretch_seconds
+    ):
+        return track
+    scale = Scale(
+        margin=moment.margin,
+        dispersion=divisor(track, nature, moment.age_seconds),
+        most_nats=nature.most_nats,
+    )
+    return replace(
+        track, stakes=grow(track.stakes, pending, scale), pending=Counts(), pending_seconds=0.0
     )
 
 
