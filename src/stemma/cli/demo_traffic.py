@@ -2,7 +2,7 @@
 
 Invariants:
     * The generator ends with the block that started it, whatever ends the block.
-    * One that dies by itself is told once, with its last words.
+    * One that dies by itself is told, with its last words.
 """
 
 from __future__ import annotations
@@ -87,12 +87,11 @@ def _not_served(model: str) -> UnavailableError:
 
 
 @contextmanager
-def demo_traffic(traffic: Traffic, warn: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Send requests while the block runs; yields what notices that the generator died.
+def demo_traffic(traffic: Traffic) -> Iterator[Callable[[], str]]:
+    """Send requests while the block runs; yields what says that the generator died.
 
     Args:
         traffic: What is sent, and where.
-        warn: Told once when the generator ended by itself.
 
     Raises:
         UnavailableError: If nothing serves.
@@ -109,7 +108,7 @@ def demo_traffic(traffic: Traffic, warn: Callable[[str], None]) -> Iterator[Call
             start_new_session=True,
         )
         try:
-            yield _watcher(child, said, warn)
+            yield _watcher(child, said)
         finally:
             _end(child)
 
@@ -124,20 +123,14 @@ def _command(traffic: Traffic) -> list[str]:
     ]
 
 
-def _watcher(
-    child: subprocess.Popen[bytes], said: IO[bytes], warn: Callable[[str], None]
-) -> Callable[[], None]:
-    is_told = False
-
-    def look() -> None:
-        nonlocal is_told
-        if is_told or child.poll() is None:
-            return
-        is_told = True
+def _watcher(child: subprocess.Popen[bytes], said: IO[bytes]) -> Callable[[], str]:
+    def look() -> str:
+        if child.poll() is None:
+            return ""
         said.seek(0)
         lines = said.read().decode(errors="replace").strip().splitlines()
         last = f": {lines[-1]}" if lines else ""
-        warn(f"the demo traffic ended by itself (exit {child.returncode}){last}")
+        return f"the demo traffic ended by itself (exit {child.returncode}){last}"
 
     return look
 

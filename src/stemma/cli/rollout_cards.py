@@ -268,11 +268,13 @@ def _next_step(rollout: Rollout) -> str:
 
 
 def silence_text(rollout: Rollout, now: datetime) -> str:
-    """Say that nobody looks after a rollout; empty while somebody does, or nobody need."""
-    if rollout.state.is_final or rollout.state is RolloutState.PAUSED:
+    """Say that nobody looks after a canary; empty while somebody does.
+
+    In other states nothing is counted, so that a time of the last look says nothing.
+    """
+    if rollout.state is not RolloutState.CANARY or rollout.last_look_at is None:
         return ""
-    last = rollout.last_look_at or rollout.started_at
-    quiet = (now - last).total_seconds()
+    quiet = (now - rollout.last_look_at).total_seconds()
     if quiet < _QUIET_AFTER_SECONDS:
         return ""
     return f"no look for {render.duration(quiet)}; does the server run? stemma status"

@@ -76,6 +76,7 @@ class Screen:
         self._told: object = None
         self._told_at = 0.0
         self._sequence = -1
+        self._remark = ""
 
     def show(self, view: RolloutView) -> None:
         """Show the rollout as it stands, if there is anything to show now."""
@@ -84,7 +85,8 @@ class Screen:
             self.seen[rollout.step] = rollout.assessment
         match self._mode:
             case ProgressMode.BAR:
-                self._redraw(rollout_card(view, self._pace.now(), seen=self.seen))
+                card = rollout_card(view, self._pace.now(), seen=self.seen)
+                self._redraw([*card, *self._remarks()])
             case ProgressMode.LINES | ProgressMode.AUTO:
                 self._show_line(view)
             case ProgressMode.JSON:
@@ -94,10 +96,26 @@ class Screen:
                 pass
         self._stream.flush()
 
+    def remark(self, text: str) -> None:
+        """Warn of something beside the rollout, until there is something else to warn of.
+
+        An empty text takes it back.
+        """
+        is_new, self._remark = text not in {"", self._remark}, text
+        if is_new and self._mode in {ProgressMode.LINES, ProgressMode.AUTO}:
+            self._stream.write(f"warning: {text}\n")
+        if is_new and self._mode is ProgressMode.JSON:
+            line = json.dumps({"message_type": "warning", "text": text}, ensure_ascii=False)
+            self._stream.write(f"{line}\n")
+
+    def _remarks(self) -> list[str]:
+        return [f"warning: {self._remark}"] if self._remark else []
+
     def finish(self) -> None:
-        """Take the view away: what is to stay is the verb's answer."""
+        """Take the view away: what is to stay is the verb's answer, and the last warning."""
         if self._mode is ProgressMode.BAR:
             self._redraw([])
+            self._stream.writelines(f"{line}\n" for line in self._remarks())
             self._stream.flush()
 
     def _redraw(self, lines: list[str]) -> None:
@@ -138,7 +156,7 @@ class Screen:
 
 
 def watch(
-    hub: Watched, model: str, screen: Screen, pace: Pace, *, each: Callable[[], None] | None = None
+    hub: Watched, model: str, screen: Screen, pace: Pace, *, each: Callable[[], str] | None = None
 ) -> RolloutView:
     """Show a rollout until it ends, and return how it ended.
 
@@ -147,7 +165,7 @@ def watch(
         model: Name of the model.
         screen: Where it is shown; taken away at the end, whatever ends it.
         pace: The clocks.
-        each: Called at each look, for what else is to be watched.
+        each: Called at each look for what else is to be watched; returns a warning, or nothing.
     """
     try:
         while True:
@@ -156,7 +174,7 @@ def watch(
             if view.rollout.state.is_final:
                 return view
             if each is not None:
-                each()
+                screen.remark(each())
             pace.sleep(LOOK_SECONDS)
     finally:
         screen.finish()

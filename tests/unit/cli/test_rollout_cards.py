@@ -135,7 +135,7 @@ def test_a_rollout_nobody_looks_after_says_so(rollout_of: Rollouts, when: dateti
     silent = "no look for 30 s; does the server run? stemma status"
     assert f"  silent      {silent}" in _card(rollout_of(), later)
     assert cards.silence_text(rollout_of(), when) == ""
-    assert cards.silence_text(rollout_of(state=RolloutState.PAUSED), later) == ""
+    assert cards.silence_text(rollout_of(state=RolloutState.WARMING), later) == ""
 
 
 def test_a_new_configuration_of_one_version_is_told_as_such(rollout_of: Rollouts) -> None:

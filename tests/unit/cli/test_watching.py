@@ -153,11 +153,29 @@ def test_what_is_beside_the_rollout_is_looked_at_each_time(
     rollout_of: Rollouts, view_of: Views, when: datetime
 ) -> None:
     """Demo traffic that died would not be noticed."""
-    clock, looks = Clock(when), list[float]()
-    views = [view_of(rollout_of())] * 3 + [view_of(rollout_of(state=RolloutState.LIVE))]
-    screen = Screen(ProgressMode.NONE, io.StringIO(), clock.pace())
-    watch(Played(views), "digits", screen, clock.pace(), each=lambda: looks.append(clock.seconds))
-    assert looks == [0.0, 0.5, 1.0]
+    clock, out = Clock(when), io.StringIO()
+    views = [view_of(rollout_of())] * 4 + [view_of(rollout_of(state=RolloutState.LIVE))]
+    screen = Screen(ProgressMode.LINES, out, clock.pace())
+    watch(
+        Played(views),
+        "digits",
+        screen,
+        clock.pace(),
+        each=lambda: "no server runs" if clock.seconds in {0.5, 1.0} else "",
+    )
+    warnings = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
+    assert warnings == ["warning: no server runs"]
+
+
+def test_a_warning_stays_when_the_view_is_taken_away(
+    rollout_of: Rollouts, view_of: Views, when: datetime
+) -> None:
+    """On a terminal nobody would see why the rollout starved."""
+    clock, out = Clock(when), io.StringIO()
+    views = [view_of(rollout_of())] * 2 + [view_of(rollout_of(state=RolloutState.LIVE))]
+    screen = Screen(ProgressMode.BAR, out, clock.pace())
+    watch(Played(views), "digits", screen, clock.pace(), each=lambda: "the demo traffic ended")
+    assert out.getvalue().endswith("\r\x1b[Jwarning: the demo traffic ended\n")
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def _start(console: Console, hub: DeliveryHub, ref: str, options: _Options) -> E
         each = None
         if options["demo_rate"] is not None:
             # Before the rollout: without requests to send none must begin.
-            each = _send_traffic(console, hub, options, stack)
+            each = _send_traffic(hub, options, stack)
         view = hub.start_rollout(request)
         model = view.rollout.model
         if options["is_detached"]:
@@ -205,7 +205,7 @@ def _start(console: Console, hub: DeliveryHub, ref: str, options: _Options) -> E
 
 
 def _follow(
-    console: Console, hub: DeliveryHub, model: str, each: Callable[[], None] | None = None
+    console: Console, hub: DeliveryHub, model: str, each: Callable[[], str] | None = None
 ) -> ExitCode:
     """Watch a rollout to its end; Ctrl-C leaves it running."""
     import sys
@@ -215,16 +215,21 @@ def _follow(
     pace = Pace()
     screen = Screen(console.progress, sys.stderr, pace)
     try:
-        view = watch(hub, model, screen, pace, each=each)
+        view = watch(hub, model, screen, pace, each=lambda: _warning(hub, each))
     except KeyboardInterrupt:
         return _leave(console, hub, model)
     _answer(console, view, screen=screen)
     return exit_code_of(view.rollout)
 
 
-def _send_traffic(
-    console: Console, hub: DeliveryHub, options: _Options, stack: ExitStack
-) -> Callable[[], None]:
+def _warning(hub: DeliveryHub, each: Callable[[], str] | None) -> str:
+    """Return what keeps a rollout from going on, beside the rollout itself."""
+    if not hub.serving().server.is_running:
+        return "no server runs, so the rollout waits; go on: stemma serve"
+    return each() if each is not None else ""
+
+
+def _send_traffic(hub: DeliveryHub, options: _Options, stack: ExitStack) -> Callable[[], str]:
     """Start the demo traffic that was asked for, and return what notices its end."""
     import tempfile
     from pathlib import Path
@@ -244,7 +249,7 @@ def _send_traffic(
         rate_per_second=options["demo_rate"] or _RATE,
         requests=requests,
     )
-    return stack.enter_context(demo_traffic(traffic, console.warn))
+    return stack.enter_context(demo_traffic(traffic))
 
 
 def _leave(console: Console, hub: DeliveryHub, model: str) -> ExitCode:
