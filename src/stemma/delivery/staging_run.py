@@ -133,6 +133,7 @@ class StagingSubject:
         deployed_manifest: Its manifest's digest, as text.
         last_drill: Newest drill or rollback of the model; ``None`` when there was none.
         arrival_times_ms: When production's latest requests came (``access_log``).
+        is_drill_asked: Whether a stale drill is a no here; not where something else guards it.
     """
 
     spec: SlotSpec
@@ -141,6 +142,7 @@ class StagingSubject:
     deployed_manifest: str = ""
     last_drill: RollbackReport | None = None
     arrival_times_ms: Sequence[int] = ()
+    is_drill_asked: bool = True
 
     @property
     def label(self) -> str:
@@ -238,6 +240,7 @@ def _before(parts: StagingParts, subject: StagingSubject, manifest: Manifest) ->
     configuration = subject.spec.configuration
     if subject.deployed_manifest:
         deployed = load_facts(parts.objects, parts.load_manifest(subject.deployed_manifest))
+    if subject.deployed_manifest and subject.is_drill_asked:
         drilled = Drilled(
             last=subject.last_drill,
             every_seconds=configuration.drill_every_seconds,
