@@ -72,10 +72,6 @@ class DataPlane(Protocol):
         """Say how it is; never raises."""
         ...
 
-    def rotate(self, max_bytes: int) -> None:
-        """Begin a new access log when this one is larger than ``max_bytes``; loses no line."""
-        ...
-
     def stop(self) -> None:
         """Let requests under way end (at most 5 s), then end the process; safe to repeat."""
         ...
