@@ -419,12 +419,12 @@ def test_each_posted_metric_is_counted_in_one_step(project: Project) -> None:
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"metric": "errors"}, "bad-metric"),
-        ({"metric": "no name"}, "bad-metric"),
-        ({"events": 101}, "bad-metric"),
-        ({"events": -1}, "bad-metric"),
-        ({"trials": 0, "events": 0}, "bad-metric"),
-        ({"trials": 10**13}, "bad-metric"),
+        ({"metric": "errors"}, "bad-metric-post"),
+        ({"metric": "no name"}, "bad-metric-post"),
+        ({"events": 101}, "bad-metric-post"),
+        ({"events": -1}, "bad-metric-post"),
+        ({"trials": 0, "events": 0}, "bad-metric-post"),
+        ({"trials": 10**13}, "bad-metric-post"),
         ({"version": "9.9.9"}, "version-not-in-rollout"),
         ({"rollout": "ro-none"}, "rollout-not-found"),
     ],

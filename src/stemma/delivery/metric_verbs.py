@@ -36,7 +36,7 @@ class MetricVerbs(RolloutVerbs):
         """Keep an observation until it is counted; returns whether it was new.
 
         Raises:
-            InvalidInputError: If the post makes no sense (``bad-metric``).
+            InvalidInputError: If the post makes no sense (``bad-metric-post``).
             NotFoundError: If no rollout is under way, or it is of another version.
             ConflictError: If the rollout has ended (``rollout-ended``), or the key was used for
                 something else (``metric-key-taken``).
@@ -114,5 +114,5 @@ def _side(rollout: Rollout, post: MetricPost) -> Side:
 
 def _bad(message: str) -> InvalidInputError:
     return InvalidInputError(
-        message, code="bad-metric", hint="events among trials, e.g. 3 events, 120 trials"
+        message, code="bad-metric-post", hint="events among trials, e.g. 3 events, 120 trials"
     )
