@@ -38,20 +38,20 @@ def constant(rate_per_second: float, seconds: float) -> tuple[float, ...]:
 def poisson(rate_per_second: float, seconds: float, seed: int) -> tuple[float, ...]:
     """Return offsets of independent users: exponential gaps with the mean ``1 / rate``.
 
+    There are exactly ``rate * seconds`` of them: given their number, the arrivals of a Poisson
+    process are spread evenly at random.
+
     Raises:
         InvalidInputError: If there is nothing to send, or more than ten million requests.
     """
     _check(rate_per_second, seconds)
-    offsets: list[float] = []
-    for offset in poisson_forever(rate_per_second, seed):
-        if offset >= seconds:
-            break
-        offsets.append(offset)
-    return tuple(offsets) or (0.0,)
+    generator = random.Random(seed)  # noqa: S311 - spacing of requests, no secret
+    total = max(1, round(rate_per_second * seconds))
+    return tuple(sorted(generator.random() * seconds for _ in range(total)))
 
 
 def poisson_forever(rate_per_second: float, seed: int) -> Iterator[float]:
-    """Yield the offsets of ``poisson`` without an end."""
+    """Yield offsets of independent users without an end."""
     generator = random.Random(seed)  # noqa: S311 - spacing of requests, no secret
     offset = 0.0
     while True:
