@@ -11,7 +11,9 @@ This module weighs no evidence.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 from stemma.domain.judge_evidence import Counts
@@ -43,18 +45,10 @@ def learnt(
 
 def thresholds(seen: Sequence[float]) -> tuple[float, ...]:
     """Return the bucket of each of ``SHARES``; nothing while too little was timed."""
-    total = sum(seen)
-    if total < _FEWEST_TIMED:
+    passed = list(accumulate(seen))
+    if not passed or passed[-1] < _FEWEST_TIMED:
         return ()
-    found: list[float] = []
-    for share in SHARES.values():
-        passed = 0.0
-        for bucket, count in enumerate(seen):
-            passed += count
-            if passed >= share * total:
-                found.append(float(bucket))
-                break
-    return tuple(found)
+    return tuple(float(bisect_left(passed, share * passed[-1])) for share in SHARES.values())
 
 
 def tolerated_us(bucket: float) -> float:

@@ -36,15 +36,13 @@ def command(rollout: Rollout, asked: RolloutCommand, by: str, reason: str, now: 
         raise _refused(rollout, asked, "rollout-ended", f"stemma rollout status {rollout.model}")
     said = f" by {by}" if by else " by hand"
     said += f": {reason}" if reason else ""
-    match asked:
-        case RolloutCommand.PAUSE:
-            return _paused(rollout, f"paused{said}")
-        case RolloutCommand.RESUME:
-            return _resumed(rollout, f"resumed{said}")
-        case RolloutCommand.PROMOTE:
-            return _promoted(rollout, said)
-        case RolloutCommand.ABORT:
-            return ended(_aborted(rollout, f"aborted{said}"), now)
+    if asked is RolloutCommand.PAUSE:
+        return _paused(rollout, f"paused{said}")
+    if asked is RolloutCommand.RESUME:
+        return _resumed(rollout, f"resumed{said}")
+    if asked is RolloutCommand.PROMOTE:
+        return _promoted(rollout, said)
+    return ended(_aborted(rollout, f"aborted{said}"), now)
 
 
 def _refused(rollout: Rollout, asked: RolloutCommand, code: str, hint: str) -> ConflictError:
