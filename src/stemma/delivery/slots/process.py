@@ -266,7 +266,15 @@ def spawn(launch: Launch, files: ProcessFiles, started_at: datetime, restarts: i
     )
     process = ModelProcess(record, is_child=True)
     _limit_memory(pid, launch.memory_mib)
-    files.write_record(record)
+    try:
+        files.write_record(record)
+    except OSError as error:
+        process.kill()  # Nobody could adopt it, and a second one would be started beside it.
+        raise UnavailableError(
+            f"cannot write {files.record}: {error.strerror or error}",
+            code="cannot-start-process",
+            hint="df -h; free some space",
+        ) from error
     return process
 
 
@@ -276,6 +284,17 @@ def adopt(files: ProcessFiles) -> ModelProcess | None:
     if record is None or not is_running(record.pid, record.start_ticks):
         return None
     return ModelProcess(record, is_child=True)
+
+
+def adopt_all(folder: Path) -> list[ModelProcess]:
+    """Return every process of a slot's folder that an earlier supervisor started."""
+    numbers = [path.stem.partition("-")[2] for path in folder.glob("process-*.json")]
+    found = [
+        adopt(ProcessFiles(folder=folder, number=int(number)))
+        for number in numbers
+        if number.isdecimal()
+    ]
+    return [process for process in found if process is not None]
 
 
 def _limit_memory(pid: int, memory_mib: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -259,7 +260,8 @@ class Replica:
         self._is_ready_now = self._has_been_ready = True
         self._failed_starts = 0
         self._ready_since = now
-        self._plan.files.write_record(msgspec.structs.replace(process.record, was_ready=True))
+        with suppress(OSError):  # A full disk: it would be adopted as one that is starting.
+            self._plan.files.write_record(msgspec.structs.replace(process.record, was_ready=True))
 
     def _condemn(self, process: ModelProcess, kind: str, detail: str) -> None:
         """End it by force: it does not listen, or takes memory from others."""

@@ -15,14 +15,21 @@ from datetime import datetime
 from functools import partial
 from typing import Final, final
 
+import msgspec
+
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.slots.base import SlotSpec, SlotState, SlotStatus
+from stemma.delivery.slots.files import replace_bytes
 from stemma.delivery.slots.incidents import Incident, append_incident
 from stemma.delivery.slots.process import Launch, ProcessFiles
 from stemma.delivery.slots.replica import Replica, ReplicaPlan, Timings
 from stemma.delivery.slots.sockets import socket_paths
 from stemma.delivery.slots.statuses import worst
 from stemma.domain.errors import StemmaError
+from stemma.store.backends.local import translated_os_errors
+
+SPEC_FILE: Final = "slot.json"
+"""What a slot is to be, for whoever adopts its processes."""
 
 _WHOLE_SLOT: Final = -1
 
@@ -135,7 +142,7 @@ class Slot:
             return
         if self._future is None:
             if self._parts.monotonic() >= self._next_try:
-                self._future = self._parts.executor.submit(self._parts.prepare, self.spec)
+                self._future = self._parts.executor.submit(self._prepare)
             return
         if not self._future.done():
             return
@@ -149,6 +156,14 @@ class Slot:
             self._problem = ""
         else:
             self._see_failure(error)
+
+    def _prepare(self) -> Launch:
+        """Run in another thread; processes of an earlier slot of this name have ended by then."""
+        path = self._parts.layout.slot(self.spec.name) / SPEC_FILE
+        with translated_os_errors(f"write {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_bytes(path, msgspec.json.encode(self.spec))
+        return self._parts.prepare(self.spec)
 
     def _see_failure(self, error: BaseException) -> None:
         is_ours = isinstance(error, StemmaError)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, final
@@ -29,15 +30,13 @@ import msgspec
 
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.slots.base import SlotSpec, SlotStatus
-from stemma.delivery.slots.files import replace_bytes
 from stemma.delivery.slots.incidents import Incident, read_incidents
-from stemma.delivery.slots.process import Launch
+from stemma.delivery.slots.process import Launch, ModelProcess, adopt_all
 from stemma.delivery.slots.replica import Timings
-from stemma.delivery.slots.slot import Slot, SlotParts
+from stemma.delivery.slots.slot import SPEC_FILE, Slot, SlotParts
 from stemma.delivery.slots.statuses import write_statuses
 
 _PREPARING_THREADS: Final = 2
-_SPEC_FILE: Final = "slot.json"
 _ROUND_SECONDS: Final = 0.02
 _REWRITE_SECONDS: Final = 2.0
 """Memory changes each round; it is written this often when nothing else changes."""
@@ -74,6 +73,7 @@ class Supervisor:
             monotonic=monotonic,
         )
         self._leaving: list[Slot] = []
+        self._strays: list[ModelProcess] = []
         self._active = {slot.spec.name: slot for slot in self._adopt()}
         self._statuses: dict[str, SlotStatus] = {}
         self._written: tuple[SlotStatus, ...] | None = None
@@ -86,13 +86,14 @@ class Supervisor:
         Saying the same again changes nothing.
         """
         wanted = {spec.name: spec for spec in specs}
+        while self._strays:
+            self._strays.pop().kill()
         for name, slot in list(self._active.items()):
             if wanted.get(name) != slot.spec:
                 slot.stop()
                 self._leaving.append(self._active.pop(name))
         for name, spec in wanted.items():
             if name not in self._active:
-                self._write_spec(spec)
                 self._active[name] = Slot(spec, self._parts, is_adopting=False)
         self._publish()
 
@@ -132,24 +133,21 @@ class Supervisor:
             slot.release()
 
     def _adopt(self) -> list[Slot]:
-        found = []
+        found: list[Slot] = []
         folder = self._parts.layout.slot("x").parent
-        for path in sorted(folder.glob(f"*/{_SPEC_FILE}")):
+        for path in sorted(folder.glob(f"*/{SPEC_FILE}")):
             try:
                 spec = msgspec.json.decode(path.read_bytes(), type=SlotSpec)
             except (OSError, msgspec.DecodeError):
-                continue  # Of another release, or half gone: nothing to compare with.
+                # Of another release: nobody can want it, so its processes are only ended.
+                self._strays += adopt_all(path.parent)
+                continue
             slot = Slot(spec, self._parts, is_adopting=True)
             if any(replica.record is not None for replica in slot.replicas):
                 found.append(slot)
             else:
                 slot.release()
         return found
-
-    def _write_spec(self, spec: SlotSpec) -> None:
-        path = self._parts.layout.slot(spec.name) / _SPEC_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, msgspec.json.encode(spec))
 
     def _publish(self) -> None:
         self._statuses = {name: slot.status() for name, slot in self._active.items()}
@@ -166,10 +164,12 @@ class Supervisor:
             for replica in slot.replicas
             if replica.record is not None
         ]
-        write_statuses(
-            self._parts.layout, seen, {record.pid: record.start_ticks for record in records}
-        )
-        self._written, self._written_at = seen, now
+        # A disk that is full must not end the watch; it is tried again in the next round.
+        with suppress(OSError):
+            write_statuses(
+                self._parts.layout, seen, {record.pid: record.start_ticks for record in records}
+            )
+            self._written, self._written_at = seen, now
 
 
 def _steady(statuses: Sequence[SlotStatus]) -> list[SlotStatus]:

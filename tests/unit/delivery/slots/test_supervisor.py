@@ -169,6 +169,33 @@ def test_adopted_slots_that_nobody_wants_are_stopped_by_the_first_want(
     assert not list(stage.layout.slot(NAME).glob("process-*.json"))
 
 
+def test_processes_of_another_release_are_ended_by_the_first_want(
+    stage: Any, serve: Any, until: Any
+) -> None:
+    """After an upgrade two processes would fight for one socket."""
+    earlier = stage.supervisor()
+    pid = serve(earlier, [stage.spec()]).replicas[0].pid
+    earlier.close()
+    (stage.layout.slot(NAME) / "slot.json").write_text('{"is": "of the future"}')
+    later = stage.supervisor()
+    assert later.statuses() == {}
+    assert serve(later, [stage.spec()]).replicas[0].pid != pid
+    os.waitpid(pid, 0)
+
+
+def test_a_full_disk_does_not_end_the_watch(stage: Any, serve: Any, until: Any) -> None:
+    """Everything would stop being served for a log that cannot be written."""
+    supervisor = stage.supervisor()
+    serve(supervisor, [stage.spec()])
+    stage.layout.slots_file.unlink()
+    stage.layout.slots_file.mkdir()
+    stage.behave("unready")
+    until(supervisor, lambda: supervisor.statuses()[NAME].state is SlotState.UNREADY)
+    stage.layout.slots_file.rmdir()
+    supervisor.tick()
+    assert read_statuses(stage.layout)[NAME].state is SlotState.UNREADY
+
+
 def test_stop_all_ends_even_those_who_do_not_listen(stage: Any, serve: Any) -> None:
     """Ctrl-C would leave processes behind."""
     stage.behave("deaf", "digits-1.0.0-c2")
