@@ -284,7 +284,8 @@ def _assess(
         for metric in SHARES
     ]
     guardrails += [_own_guardrail(state, policy, limit, name) for name in state.total.metrics]
-    guardrails += _silence_guardrail(state, share, limit)
+    if policy.is_latency_judged:
+        guardrails += _silence_guardrail(state, share, limit)
     guardrails.sort(key=lambda guardrail: guardrail.standing is not Standing.BREACHED)
     first = guardrails[0]
     is_breached = first.standing is Standing.BREACHED
@@ -407,15 +408,15 @@ def _silence_guardrail(
     """Return a breach when requests go to the canary and none of them comes back.
 
     Requests that hang are in no log before they time out; but each of stable's requests had the
-    chance ``share`` to be the canary's.
+    chance ``share`` to be the canary's.  Where latency is not judged, a canary may take its time.
     """
     if share is None or not 0 < share < 1:
         return ()
     requests, seconds = state.memory["silence"]
     nats = requests * -math.log1p(-share)
     # Requests that started before the weight changed may still be coming back.
-    slowest_us = state.total.stable.quantile_us(1.0)
-    if nats < _SILENCE_NATS or seconds < _SILENCE_SECONDS + 2 * slowest_us / 1e6:
+    usual_us = state.total.stable.quantile_us(0.99)
+    if nats < _SILENCE_NATS or seconds < _SILENCE_SECONDS + 2 * usual_us / 1e6:
         return ()
     return (
         Guardrail(

@@ -293,6 +293,22 @@ def test_silence_means_nothing_while_the_weight_is_not_known_to_be_in_force() ->
     assert not assessment.is_breached
 
 
+def test_a_canary_may_take_its_time_where_latency_is_not_judged() -> None:
+    """A larger model that answers after ten seconds would be aborted before its first answer."""
+    policy = JudgePolicy(is_latency_judged=False)
+    nothing = Interval(stable=side(950))
+    _, assessment = looked(begin_judge(), nothing, times=9, share=0.05, policy=policy)
+    assert not assessment.is_breached
+
+
+def test_slow_answers_are_no_silence_where_stable_is_as_slow() -> None:
+    """After the weight changed, what comes back first was sent before: all of it stable's."""
+    slow = latency_bucket(10_000_000)
+    returning = Interval(stable=side(95, bucket=slow))
+    _, assessment = looked(begin_judge(), returning, times=15, share=0.05)
+    assert not assessment.is_breached
+
+
 def test_little_traffic_adds_up_to_evidence() -> None:
     """With one request per look no look alone holds both sides, and nothing would ever count."""
     good = Interval(stable=side(1))
