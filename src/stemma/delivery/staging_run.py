@@ -207,6 +207,22 @@ def run_staging(
     return _report(table, requests.source, pattern, rate)
 
 
+def end_left_behind(parts: StagingParts) -> None:
+    """End processes that a killed validation left running; does nothing while one is under way."""
+    path = _lock_file(parts.layout)
+    with path.open("wb") as file:
+        if _take(file.fileno()):
+            slots = parts.open_slots(replace(parts.layout, area=AREA))
+            slots.stop_all()
+            slots.close()
+
+
+def _lock_file(layout: ServeLayout) -> Path:
+    path = layout.root / AREA / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def _report(table: Measured, source: str, pattern: str, rate: float) -> StagingReport:
     load = table.load
     return StagingReport(
@@ -283,8 +299,7 @@ def _find_requests(
 @contextmanager
 def _turn(parts: StagingParts, told: Told) -> Iterator[None]:
     """Wait until no other validation of the project runs."""
-    path = parts.layout.root / AREA / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _lock_file(parts.layout)
     end = time.monotonic() + _TURN_SECONDS
     is_told = False
     with path.open("wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,10 +21,11 @@ from stemma.delivery.staging_run import (
     StagingOptions,
     StagingParts,
     StagingSubject,
+    end_left_behind,
     run_staging,
 )
 from stemma.domain.configuration import Configuration
-from stemma.domain.errors import InvalidInputError, NotFoundError, UnavailableError
+from stemma.domain.errors import InvalidInputError, LockedError, NotFoundError, UnavailableError
 from stemma.domain.manifest import Manifest
 from stemma.domain.policy import parse_policy
 from stemma.store.backends.memory import MemoryBackend
@@ -237,3 +239,35 @@ def test_a_cancelled_validation_ends_its_processes(
         )
     assert slots.is_closed
     assert slots.specs == ()
+
+
+def test_what_a_killed_validation_left_behind_is_ended(tried: Callable[..., Any]) -> None:
+    """A version would run for ever after its validation was killed."""
+    slots = UpstreamSlots("unused")
+    parts, subject = tried(slots)
+    slots.want([subject.spec])
+    end_left_behind(parts)
+    assert slots.specs == ()
+    assert slots.is_closed
+
+
+def test_a_validation_under_way_is_left_alone(tried: Callable[..., Any]) -> None:
+    """A starting server would end the validation of another command."""
+    slots = UpstreamSlots("unused")
+    parts, subject = tried(slots)
+    slots.want([subject.spec])
+    lock = parts.layout.root / "staging" / "lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        end_left_behind(parts)
+        assert slots.specs == (subject.spec,)
+        said: list[str] = []
+        with pytest.raises(LockedError):
+            run_staging(
+                replace(parts, is_cancelled=lambda: bool(said)),
+                subject,
+                StagingOptions(),
+                said.append,
+            )
+    assert said == ["waiting for another validation to end"]
