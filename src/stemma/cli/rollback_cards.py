@@ -32,6 +32,8 @@ def _headline(report: RollbackReport) -> str:
     if report.is_drill:
         verdict = "passed" if report.has_passed else "failed"
         ready = f"{report.model} {report.before} could go back to {report.after}"
+        if report.before == report.after:
+            ready = f"{report.model} {report.after} could start anew"
         target = ready if report.after else f"{report.model} has nowhere to go back to"
         return f"{mark} drill {verdict}: {parts}   {target}" if parts else f"{mark} {target}"
     if report.failure:

@@ -164,6 +164,9 @@ def _held_text(rollout: Rollout, index: int) -> str:
     if rollout.plan.steps_bp[index] >= ALL_TRAFFIC_BP:
         return "promoting" if rollout.state not in _TAKEN_BACK else ""
     held = render.duration(rollout.held_seconds)
+    is_waiting = rollout.held_seconds >= rollout.plan.hold_seconds
+    if is_waiting and rollout.state is RolloutState.CANARY:
+        return f"held {held}, waiting for evidence"
     verb = "holding" if rollout.state is RolloutState.CANARY else "held"
     return f"{verb} {held} of {render.duration(rollout.plan.hold_seconds)}"
 
@@ -280,8 +283,13 @@ def silence_text(rollout: Rollout, now: datetime) -> str:
     return f"no look for {render.duration(quiet)}; does the server run? stemma status"
 
 
-def rollout_line(rollout: Rollout) -> str:
-    """Say in one line where a rollout stands, for a log of its progress."""
+def rollout_line(rollout: Rollout, *, has_reason: bool = True) -> str:
+    """Say in one line where a rollout stands, for a log of its progress.
+
+    Args:
+        rollout: The rollout.
+        has_reason: Say why, outside a canary; not where the log has just said it.
+    """
     parts = [f"{rollout.model} {change_text(rollout)}", _standing_text(rollout)]
     if rollout.state is RolloutState.CANARY:
         parts += [text for text in _step_evidence(rollout.assessment) if text]
@@ -289,7 +297,7 @@ def rollout_line(rollout: Rollout) -> str:
         worst = _strongest(rollout.assessment)
         if worst is not None:
             parts.append(f"{worst.metric} {evidence_text(worst)}, {worst.standing.value}")
-    elif rollout.reason:
+    elif has_reason:
         parts.append(rollout.reason)
     return "  ".join(part for part in parts if part)
 

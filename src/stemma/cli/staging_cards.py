@@ -32,7 +32,7 @@ def load_text(report: StagingReport) -> str:
     if not report.requests:
         return "no requests were sent"
     kind = f" {report.source}" if report.source else ""
-    rate = f" at {report.rate_per_second:g} a second" if report.rate_per_second else ""
+    rate = f" at {report.rate_per_second:.3g} a second" if report.rate_per_second else ""
     pattern = f", spaced as {report.pattern}" if report.pattern else ""
     parts = [f"{report.requests:,}{kind} requests{rate}{pattern}"]
     parts += [f"p99 {report.latency_p99_ms:.1f} ms"] if report.latency_p99_ms else []

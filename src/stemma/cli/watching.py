@@ -146,7 +146,8 @@ class Screen:
         if self._is_due(view.rollout):
             now = self._pace.now()
             silence = silence_text(view.rollout, now)
-            line = f"{now:%H:%M:%S}  {rollout_line(view.rollout)}"
+            has_reason = view.rollout.reason not in {event.decision.text for event in fresh}
+            line = f"{now:%H:%M:%S}  {rollout_line(view.rollout, has_reason=has_reason)}"
             self._stream.write(f"{line}  {silence}".rstrip() + "\n")
 
     def _write_json(self, view: RolloutView) -> None:
