@@ -294,3 +294,11 @@ def test_a_fresh_drill_passes_and_without_a_schedule_none_is_asked(make_measured
         drilled = Drilled(last=last, every_seconds=0, now=NOW)
         gates = [row.gate for row in make_table(make_measured(drilled=drilled))]
         assert "rollback drill" not in gates
+
+
+def test_a_machine_too_busy_to_send_in_time_is_said(make_measured: Make) -> None:
+    """A version would be called slow for what the machine was doing besides."""
+    busy = LoadResult(samples=load().samples, seconds=10.0, sender_late_ms=5.2)
+    assert (
+        "this machine is busy: sent 5 ms late (p99)" in row(make_measured(load=busy), "load").actual
+    )
