@@ -25,7 +25,7 @@ $(TORCH): $(STAMP)
 
 setup: $(STAMP)  ## make .venv from requirements.lock
 
-demo: $(STAMP)  ## record, compare, number, refuse and bring back real models (under 3 minutes)
+demo: $(STAMP)  ## from a training script to production and back, with real models (under 5 minutes)
 	@$(BIN)/python examples/demo/demo.py
 
 test: $(STAMP) $(TORCH)  ## run every test

@@ -11,12 +11,11 @@ Example:
 
 from __future__ import annotations
 
-import functools
 import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
 
 from stemma.catalog.capture.environment import fit_environment
 from stemma.catalog.rebuild import rebuild
@@ -143,17 +142,28 @@ def open_hub(start: Path | None = None) -> LocalHub:
             ),
             runs=RunService(database, clock=clock, journal_folder=state / "journal"),
             clock=clock,
-            make_delivery=functools.cache(_compose_delivery),
+            make_delivery=_DeliveryOnce(),
             may_use_network=settings.may_use_network,
         )
     )
 
 
-def _compose_delivery(parts: LocalParts) -> DeliveryParts:
-    # Imported at its first use: it brings HTTP and process parts that most verbs do without.
-    from stemma.server.delivery_wiring import compose_delivery, delivery_sources  # noqa: PLC0415
+@final
+class _DeliveryOnce:
+    """Composes delivery at its first use: it brings HTTP and process parts few verbs need."""
 
-    return compose_delivery(delivery_sources(parts))
+    def __init__(self) -> None:
+        self._made: DeliveryParts | None = None
+
+    def __call__(self, parts: LocalParts) -> DeliveryParts:
+        if self._made is None:
+            from stemma.server.delivery_wiring import (  # noqa: PLC0415
+                compose_delivery,
+                delivery_sources,
+            )
+
+            self._made = compose_delivery(delivery_sources(parts))
+        return self._made
 
 
 def _load_fix_rows(root: Path, policy: ModelPolicy) -> frozenset[bytes]:
