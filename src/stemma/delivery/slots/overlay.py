@@ -125,7 +125,9 @@ def _install(pins: list[str], python_minor: str, target: Path, *, is_offline: bo
     answer = ask_uv(
         [
             *("pip", "install", "--quiet", "--no-deps", "--target", str(target)),
-            *("--python", python_minor, *pins),
+            # Wheels for that Python are chosen by its version; it need not be installed yet.
+            *("--python", sys.executable, "--python-version", python_minor),
+            *("--only-binary", ":all:", *pins),
         ],
         is_offline=is_offline,
         timeout_seconds=_TIMEOUT_SECONDS,

@@ -105,3 +105,14 @@ def test_a_package_that_is_nowhere_is_said(
     with pytest.raises(UnavailableError, match="no network"):
         ensure_environment(lock, IDENTITY, MINOR, layout, is_offline=True)
     assert not is_built(layout, IDENTITY)
+
+
+@pytest.mark.slow
+def test_another_python_needs_packages_of_its_own_and_says_when_it_cannot_have_them(
+    layout: ServeLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version of an older Python would fail with a module that cannot be loaded."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
+    with pytest.raises(UnavailableError, match=r"Python 3\.8 cannot be installed: no network"):
+        ensure_overlay("3.8", layout, is_offline=True)
+    assert list((layout.root / "overlay").iterdir()) == []
