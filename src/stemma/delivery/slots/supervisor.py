@@ -38,6 +38,7 @@ from stemma.delivery.slots.statuses import write_statuses
 
 _PREPARING_THREADS: Final = 2
 _ROUND_SECONDS: Final = 0.02
+_KILL_SECONDS: Final = 5.0
 _REWRITE_SECONDS: Final = 2.0
 """Memory changes each round; it is written this often when nothing else changes."""
 
@@ -119,7 +120,9 @@ class Supervisor:
     def stop_all(self) -> None:
         """Stop every process and wait until all have ended (5 s, then by force)."""
         self.want(())
-        while self._leaving:
+        # A process the kernel cannot end (waiting for a dead disk) must not hold up the server.
+        end = self._parts.monotonic() + self._parts.timings.stop_seconds + _KILL_SECONDS
+        while self._leaving and self._parts.monotonic() < end:
             self.tick()
             # What is still being prepared runs no process; it is left to its thread.
             if all(replica.is_gone for slot in self._leaving for replica in slot.replicas):
