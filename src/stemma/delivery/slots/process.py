@@ -229,28 +229,12 @@ def spawn(launch: Launch, files: ProcessFiles, started_at: datetime, restarts: i
     Raises:
         UnavailableError: If it cannot be started.
     """
-    command: Sequence[str] = (*launch.command, str(files.number))
+    command = (*launch.command, str(files.number))
     try:
         files.folder.mkdir(parents=True, exist_ok=True)
         if files.log.exists():
             files.log.replace(files.previous_log)
-        # posix_spawn: no Python runs between fork and exec, so threads here do no harm.
-        pid = os.posix_spawn(
-            command[0],
-            list(command),
-            dict(launch.environment),
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (
-                    *(os.POSIX_SPAWN_OPEN, 1, str(files.log)),
-                    *(os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-                ),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=list(_DEFAULTED),
-        )
+        pid = _spawn_session(command, launch.environment, files.log)
     except OSError as error:
         raise UnavailableError(
             f"cannot start {command[0]}: {error.strerror or error}",
@@ -276,6 +260,24 @@ def spawn(launch: Launch, files: ProcessFiles, started_at: datetime, restarts: i
             hint="df -h; free some space",
         ) from error
     return process
+
+
+def _spawn_session(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
+    """Start a program in a session of its own that writes to ``log``."""
+    # posix_spawn: no Python runs between fork and exec, so threads here do no harm.
+    return os.posix_spawn(
+        command[0],
+        list(command),
+        dict(environment),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=list(_DEFAULTED),
+    )
 
 
 def adopt(files: ProcessFiles) -> ModelProcess | None:

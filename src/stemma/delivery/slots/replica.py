@@ -277,7 +277,7 @@ class Replica:
             Path(self._plan.socket).unlink(missing_ok=True)
             self._become(SlotState.STOPPED, "")
             return
-        kind, detail = self._verdict or ("crash", self._crash_reason(process))
+        kind, detail = self._verdict or ("crash", _crash_reason(process, self._plan.files))
         if self._verdict is None and process.exit_code in _FINAL_EXIT_CODES:
             self._give_up(detail)
             return
@@ -305,11 +305,6 @@ class Replica:
         self._plan.report("gave-up", detail)
         self._become(SlotState.FAILED, detail)
 
-    def _crash_reason(self, process: ModelProcess) -> str:
-        """Say how it ended; its own last words first."""
-        reason = self._plan.files.last_reason()
-        return reason or f"ended {_how(process.exit_code)}; see {self._plan.files.log}"
-
     def _become(self, state: SlotState, detail: str) -> None:
         self.detail = detail
         if state is not self.state:
@@ -320,6 +315,11 @@ class Replica:
         if self._probe is not None:
             self._probe.close()
             self._probe = None
+
+
+def _crash_reason(process: ModelProcess, files: ProcessFiles) -> str:
+    """Say how it ended; its own last words first."""
+    return files.last_reason() or f"ended {_how(process.exit_code)}; see {files.log}"
 
 
 def _how(exit_code: int | None) -> str:
