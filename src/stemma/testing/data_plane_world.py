@@ -156,12 +156,17 @@ class World:
         return called_at
 
     def ask(
-        self, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"{}"
+        self,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"{}",
+        method: str = "POST",
     ) -> Reply:
         """Ask as a user with a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            return _ask(connection, path, headers or {}, body)
+            return _ask(connection, method, path, headers or {}, body)
         finally:
             connection.close()
 
@@ -181,7 +186,7 @@ class World:
         def user() -> None:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
             while not is_over.is_set():
-                replies.append(_ask(connection, INFER, {}, b"{}"))
+                replies.append(_ask(connection, "POST", INFER, {}, b"{}"))
                 time.sleep(0.005)
             connection.close()
 
@@ -270,11 +275,15 @@ def free_port() -> int:
 
 
 def _ask(
-    connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str], body: bytes
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes,
 ) -> Reply:
     started = time.perf_counter()
     try:
-        connection.request("POST", path, body=body, headers=dict(headers))
+        connection.request(method, path, body=body, headers=dict(headers))
         response = connection.getresponse()
         content = response.read()
         status, found = response.status, response.getheaders()

@@ -31,6 +31,7 @@ class StandInSlot:
         name: Name of the slot.
         version: Version it says it serves.
         behaviour: ``ok``, ``error`` (500) or ``hang``; may be changed at any time.
+        delay_seconds: How long an answer takes.
         seen: When each request arrived (monotonic clock) and its ``x-request-id``.
     """
 
@@ -39,6 +40,7 @@ class StandInSlot:
         self.name = name
         self.version = version
         self.behaviour = behaviour
+        self.delay_seconds = 0.0
         self.seen: list[tuple[float, str]] = []
         self.path = folder / f"{name}.sock"
         self.path.unlink(missing_ok=True)
@@ -113,15 +115,17 @@ class _Handler(BaseHTTPRequestHandler):
         if slot.behaviour == "hang":
             slot.is_over.wait(60)
             return
+        slot.is_over.wait(slot.delay_seconds)
         answer = {"slot": slot.name, "bytes": received, "path": self.path}
         body = json.dumps(answer).encode()
         self.send_response(_FAILED if slot.behaviour == "error" else _OK)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-    do_POST = do_GET  # noqa: N815 - as above
+    do_POST = do_HEAD = do_GET  # noqa: N815 - as above
 
     def _read(self) -> int:
         wanted = int(self.headers.get("Content-Length", "0"))

@@ -135,7 +135,8 @@ class BuiltinPlane:
             self.apply(RouteTable(revision=0))
         started_with = self._files / "settings.json"
         replace_bytes(started_with, msgspec.json.encode(self._settings))
-        arguments = (sys.executable, "-m", _MODULE, str(started_with))
+        # -P: a file of the user's that is called like one of ours must not be imported.
+        arguments = (sys.executable, "-P", "-m", _MODULE, str(started_with))
         self._process.spawn(arguments, os.environ, self._is_answering)
 
     def apply(self, table: RouteTable) -> None:

@@ -42,6 +42,7 @@ from stemma.delivery.planes.envoy_files import (
     routes,
 )
 from stemma.delivery.planes.paths import own_hosts
+from stemma.delivery.planes.ports import numeric_address
 from stemma.delivery.planes.process import PlaneProcess
 from stemma.delivery.slots.files import replace_bytes
 from stemma.domain.errors import NotFoundError
@@ -53,7 +54,7 @@ _CLUSTERS_VERSION: Final = "cluster_manager.cds.version_text"
 _ACTIVE: Final = f"http.{STATISTICS_PREFIX}.downstream_rq_active"
 _READY_PATH: Final = "/ready"
 _CLUSTERS_SECONDS: Final = 2.0
-_WRITE_AGAIN_SECONDS: Final = 0.5
+_READ_AGAIN_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.002
 _REJECTED: Final = re.compile(r"(?:config|update) .*rejected:? (.*)", re.IGNORECASE)
 
@@ -113,6 +114,7 @@ class EnvoyPlane:
         Raises:
             NotFoundError: If there is no Envoy for this machine (``no-envoy``).
             ConflictError: If the port is taken (``port-in-use``).
+            InvalidInputError: If the host is no address of this machine (``bad-address``).
             UnavailableError: If it does not come up (``data-plane-failed``).
         """
         binary = envoy_binary()
@@ -121,7 +123,7 @@ class EnvoyPlane:
         if not (self._clusters_file.exists() and _read(self._routes_file).resources):
             self.apply(RouteTable(revision=0))
         settings = EnvoySettings(
-            host=self._host,
+            host=numeric_address(self._host),
             port=self._port,
             admin_socket=str(self._process.admin_socket),
             clusters_file=str(self._clusters_file),
@@ -156,15 +158,16 @@ class EnvoyPlane:
     def wait_for(self, revision: int, timeout_seconds: float) -> bool:
         """Return whether a table of at least this revision came into force in time."""
         deadline = time.monotonic() + timeout_seconds
-        write_again_at = time.monotonic() + _WRITE_AGAIN_SECONDS
+        read_again_at = time.monotonic() + _READ_AGAIN_SECONDS
         while self._revision(self._statistics()) < revision:
             now = time.monotonic()
             if now >= deadline:
                 return False
-            if now >= write_again_at and self._routes_file.exists():
-                # Read before its clusters were known, it was refused; Envoy reads on renames only.
-                replace_bytes(self._routes_file, self._routes_file.read_bytes())
-                write_again_at = now + _WRITE_AGAIN_SECONDS
+            if now >= read_again_at and self._files.exists():
+                # A table that was read before its clusters were known was refused; any renaming
+                # in the folder has it read again, and this one cannot undo another's table.
+                replace_bytes(self._files / "read-again", b"")
+                read_again_at = now + _READ_AGAIN_SECONDS
             time.sleep(_LOOK_SECONDS)
         return True
 
@@ -179,7 +182,7 @@ class EnvoyPlane:
         revision = self._revision(found)
         detail = ""
         written = _revision_of(_read(self._routes_file).version_info)
-        if written != revision:
+        if written != revision and self._is_settled():
             detail = f"route table {written} is written, {revision} is in force"
             if int(found.get(f"{_ROUTES_STATISTICS}.update_rejected", "0")):
                 detail += self._refusal()
@@ -199,6 +202,13 @@ class EnvoyPlane:
         self._process.wait_until_idle(
             lambda: self._process.ask(f"/stats?filter=^{_ACTIVE}$") in idle
         )
+
+    def _is_settled(self) -> bool:
+        """Return whether the newest table should long be in force."""
+        try:
+            return time.time() - self._routes_file.stat().st_mtime > _READ_AGAIN_SECONDS
+        except FileNotFoundError:
+            return False
 
     def _is_ready(self) -> bool:
         return self._process.ask(_READY_PATH) is not None

@@ -292,6 +292,8 @@ def _forward(
         "route": {
             "cluster": cluster,
             "timeout": _seconds(route.timeout_seconds),
+            # Five minutes unless said otherwise, which would cut short what a route allows.
+            "idle_timeout": _seconds(max(300.0, route.timeout_seconds + 60)),
             "retry_policy": retry,
         },
     }
@@ -364,7 +366,9 @@ def _connection_manager(settings: EnvoySettings) -> Json:
         "stat_prefix": STATISTICS_PREFIX,
         "rds": {
             "route_config_name": ROUTES_NAME,
-            "config_source": _watched(settings.routes_file),
+            "config_source": _watched(
+                settings.routes_file, settings.routes_file.rpartition("/")[0]
+            ),
         },
         "http_filters": [
             {
@@ -433,9 +437,12 @@ def _local_replies() -> Json:
     }
 
 
-def _watched(path: str) -> Json:
-    # Envoy takes the file anew when something is renamed to this very path, and never else.
-    return {"resource_api_version": "V3", "path_config_source": {"path": path}}
+def _watched(path: str, folder: str = "") -> Json:
+    # Envoy takes the file anew when something is renamed to this very path, or into ``folder``.
+    source: Json = {"path": path}
+    if folder:
+        source["watched_directory"] = {"path": folder}
+    return {"resource_api_version": "V3", "path_config_source": source}
 
 
 def _header(name: str, value: str) -> Json:

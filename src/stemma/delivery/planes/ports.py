@@ -18,6 +18,24 @@ _LISTENING: Final = "0A"
 _PROC: Final = Path("/proc")
 
 
+def numeric_address(host: str) -> str:
+    """Return the address that a host name stands for, IPv4 before IPv6.
+
+    Raises:
+        InvalidInputError: If it stands for none (``bad-address``).
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidInputError(
+            f"{host} is no address: {error.strerror or error}",
+            code="bad-address",
+            hint="stemma serve --host 127.0.0.1",
+        ) from error
+    addresses = sorted(found, key=lambda one: one[0] is not socket.AF_INET)
+    return str(addresses[0][4][0])
+
+
 def check_port(host: str, port: int) -> None:
     """Return when a server could listen at ``host:port``.
 
@@ -26,11 +44,12 @@ def check_port(host: str, port: int) -> None:
         DeniedError: If this user may not listen there (``port-denied``).
         InvalidInputError: If the host is no address of this machine (``bad-address``).
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = numeric_address(host)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((address, port))
             probe.listen(1)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
