@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class DeliveryParts:
         rollback_parts: Composes a rollback; ends what it opened.
         drill_parts: Composes a drill; ends what it opened.
         stage: Tries a version on an idle slot.
+        end_staging: Ends processes that a killed validation left.
+        cancelled: Set to end a validation under way.
     """
 
     service: DeliveryService
@@ -40,3 +43,5 @@ class DeliveryParts:
     rollback_parts: Callable[[], AbstractContextManager[RollbackParts]]
     drill_parts: Callable[[], AbstractContextManager[DrillParts]]
     stage: Callable[[StagingSubject, StagingOptions, Told], StagingReport]
+    end_staging: Callable[[], None]
+    cancelled: threading.Event

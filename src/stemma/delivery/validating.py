@@ -49,8 +49,8 @@ class BackgroundValidations(Validations):
         return not failed, reason
 
     def close(self) -> None:
-        """Let a validation under way end by itself, and start no other."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Start no other, and wait for the one under way, which was told to end."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @final

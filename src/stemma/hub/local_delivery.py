@@ -8,6 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Final
 
 from typing_extensions import override
@@ -123,7 +124,9 @@ class LocalDelivery(LocalVersions, DeliveryVerbs):
             configuration=found.configuration,
         )
         seconds = min(_STAGING_SECONDS, max(1.0, rollout.plan.hold_seconds / 4))
-        return delivery.stage(self._subject(spec), StagingOptions(seconds=seconds), _tell_nobody)
+        # Drills are asked of the promotion: what fails here could not be drilled better meanwhile.
+        subject = replace(self._subject(spec), is_drill_asked=False)
+        return delivery.stage(subject, StagingOptions(seconds=seconds), _tell_nobody)
 
     def _subject(self, spec: SlotSpec) -> StagingSubject:
         delivery = self._parts.delivery

@@ -6,6 +6,7 @@ most commands do without.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from stemma.delivery.slots.launching import Launcher
 from stemma.delivery.slots.sockets import socket_paths
 from stemma.delivery.slots.supervisor import Supervisor
 from stemma.delivery.staging_machine import probe_hardware
-from stemma.delivery.staging_run import StagingParts, run_staging
+from stemma.delivery.staging_run import StagingParts, end_left_behind, run_staging
 from stemma.delivery.starting import OwnSlots, ServerSlots
 from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError, NotFoundError
@@ -140,6 +141,8 @@ def compose_delivery(sources: DeliverySources) -> DeliveryParts:
     service = DeliveryService(
         sources.database, sources.objects, sources.catalog, clock=sources.clock
     )
+    cancelled = threading.Event()
+    staging = _staging_parts(sources, layout, cancelled)
     parts = DeliveryParts(
         service=service,
         reader=DesireReader(service, sources.catalog, sources.database.generation),
@@ -153,12 +156,16 @@ def compose_delivery(sources: DeliverySources) -> DeliveryParts:
         plane=lambda: make_plane(layout, _last_server(layout, sources.clock)),
         rollback_parts=lambda: _rollback_parts(sources, parts),
         drill_parts=lambda: _drill_parts(sources, parts),
-        stage=partial(run_staging, _staging_parts(sources, layout)),
+        stage=partial(run_staging, staging),
+        end_staging=partial(end_left_behind, staging),
+        cancelled=cancelled,
     )
     return parts
 
 
-def _staging_parts(sources: DeliverySources, layout: ServeLayout) -> StagingParts:
+def _staging_parts(
+    sources: DeliverySources, layout: ServeLayout, cancelled: threading.Event
+) -> StagingParts:
     return StagingParts(
         objects=sources.objects,
         load_manifest=sources.load_manifest,
@@ -166,6 +173,7 @@ def _staging_parts(sources: DeliverySources, layout: ServeLayout) -> StagingPart
         open_slots=partial(make_supervisor, sources),
         probe_hardware=probe_hardware,
         clock=sources.clock,
+        is_cancelled=cancelled.is_set,
     )
 
 

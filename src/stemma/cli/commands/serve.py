@@ -55,6 +55,8 @@ class _Options(TypedDict):
     "--port",
     default=DEFAULT_PORT,
     show_default=True,
+    envvar="STEMMA_SERVE_PORT",
+    show_envvar=True,
     type=click.IntRange(1, 65535),
     help="Port to answer on.",
 )
