@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,20 @@ class DataPlaneContract:
             world.until_longer(replies, 300)
         assert world.canary.seen[-1][0] < called_at + 1
         assert {reply.status for reply in replies} == {200}
+
+    @pytest.mark.slow
+    def test_a_replica_that_dies_is_covered_by_the_next(self, world: World) -> None:
+        """One of two processes may be restarted at any time; that is no error of the version."""
+        second = world.add_slot("second-replica", "1.0.0")
+        both = replace(world.stable.endpoint, sockets=(str(world.stable.path), str(second.path)))
+        world.publish(0, stable=both)
+        with world.load(threads=4) as replies:
+            world.until_longer(replies, 100)
+            second.kill()
+            world.until_longer(replies, 300)
+        assert {reply.slot for reply in replies} == {"stable-slot", "second-replica"}
+        assert {reply.status for reply in replies} == {200}
+        assert world.interval(len(replies)).stable == SideCounts(requests=len(replies))
 
     @pytest.mark.slow
     def test_a_request_under_way_outlives_its_slot(self, world: World) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Final, final
 from stemma.delivery.access_log import RequestLine, count, read_lines
 from stemma.delivery.planes.base import DataPlane
 from stemma.domain.rollout import LogPosition
-from stemma.domain.routing import ModelRoute, RouteTable
+from stemma.domain.routing import Endpoint, ModelRoute, RouteTable
 from stemma.domain.traffic import Interval
 from stemma.testing.stand_in_slot import StandInSlot
 
@@ -120,6 +120,7 @@ class World:
         self,
         weight_bp: int,
         *,
+        stable: Endpoint | None = None,
         probe: StandInSlot | None = None,
         others: Mapping[str, StandInSlot] | None = None,
         control: str = "",
@@ -129,7 +130,7 @@ class World:
         self.revision += 1
         digits = ModelRoute(
             model="digits",
-            stable=self.stable.endpoint,
+            stable=stable or self.stable.endpoint,
             canary=self.canary.endpoint,
             canary_weight_bp=weight_bp,
             probe=probe.endpoint if probe else None,
