@@ -8,7 +8,8 @@ Invariants:
       instant, and a new one goes on.
     * A decision is committed before the routes follow, and routes follow in the same round.
     * A request is counted once: the position in the log is committed with the counts.
-    * A slot is stopped only after the table without it is in force.
+    * A slot is stopped only after the table without it is in force, and after the longest
+      time that a request sent to it before may take.
 
 This module decides nothing about rollouts (``domain.rollout_steps``) and starts no process
 itself (``slots.supervisor``).
@@ -88,6 +89,7 @@ class Controller:
         """Compose; nothing runs before the first ``tick``."""
         self._parts = parts
         self._last_look = 0.0
+        self._routed_at: dict[str, float] = {}
 
     def tick(self) -> None:
         """Do one round; takes milliseconds and never waits for a process."""
@@ -109,9 +111,13 @@ class Controller:
         statuses = self._parts.supervisor.statuses()
         # What the table names stays; when a newer table is not yet in force, so does the rest.
         is_settled = self._parts.plane.status().revision >= table.revision
-        routed = routed_slots(table.models)
+        now = time.monotonic()
+        self._routed_at |= dict.fromkeys(routed_slots(table.models), now)
         for name, status in statuses.items():
-            if status.spec.model in served and (name in routed or not is_settled):
+            # A request sent there just before the routes changed may take its whole time.
+            patience = status.spec.configuration.timeout_seconds
+            is_busy = now - self._routed_at.get(name, -patience) < patience
+            if status.spec.model in served and (is_busy or not is_settled):
                 wanted.setdefault(name, status.spec)
         return tuple(wanted.values())
 

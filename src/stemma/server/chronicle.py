@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import final
 
 from stemma.delivery.values import ModelServing, ServingView
-from stemma.domain.errors import StemmaError
 
 
 @final
@@ -30,11 +29,11 @@ class Chronicle:
                     self._seen[key] = sentence
                     self._told(sentence)
 
-    def complain(self, error: StemmaError) -> None:
+    def complain(self, message: str) -> None:
         """Tell what went wrong in a round, once until something else happens."""
-        if error.message != self._complaint:
-            self._complaint = error.message
-            self._told(f"! {error.message}; users go on being served, trying again")
+        if message != self._complaint:
+            self._complaint = message
+            self._told(f"! {message}; users go on being served, trying again")
 
 
 def _sentences(address: str, model: ModelServing) -> list[tuple[str, str]]:

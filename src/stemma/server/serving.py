@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -53,6 +54,7 @@ from stemma.server.state_folder import STATE_FOLDER
 from stemma.server.wiring import open_hub
 
 Told = Callable[[str], None]
+_LOG: Final = logging.getLogger(__name__)
 _ROUND_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 30.0
 _LOG_LIMIT_BYTES: Final = 64 * 2**20
@@ -224,7 +226,10 @@ class Server:
                     next_housekeeping = time.monotonic() + _HOUSEKEEPING_SECONDS
                     self._keep_house()
             except StemmaError as error:
-                chronicle.complain(error)
+                chronicle.complain(error.message)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end serving
+                _LOG.exception("a round failed")
+                chronicle.complain(f"a fault in stemma: {type(error).__name__}: {error}")
             stop.wait(_ROUND_SECONDS)
 
     def _keep_house(self) -> None:
