@@ -5,6 +5,8 @@ A page is a sequence of blocks.  A fenced block whose first line names a file
 ``<!-- edit FILE: OLD => NEW -->`` edits it, as the prose around it asks the reader to.  A
 ``console`` block holds commands after ``$`` and what they print; ``…`` stands for
 anything.  Ids, digests, times and user names are normalised on both sides.
+A command that ends in ``&`` goes on in the background: what the page shows must appear in
+its output within a minute.  Pages say port 8700; each is followed with a port of its own.
 A page whose first line is ``<!-- needs: MODULE … -->`` is skipped where one is missing.
 """
 
@@ -12,8 +14,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +48,15 @@ NORMAL = (
     (re.compile(r"\b\d+ packages\b"), "N packages"),
     (re.compile(r"[ \t]+"), " "),
 )
+USUAL_PORT = ":8700"
+BACKGROUND_SECONDS = 60
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +119,16 @@ class Reader:
             "PYTHONHASHSEED": "0",
             "EXAMPLES": str(ROOT / "examples"),
         }
+        self.port = _free_port()
+        self.environment["STEMMA_SERVE_PORT"] = str(self.port)
+        self.background: list[subprocess.Popen[bytes]] = []
+
+    def leave(self) -> None:
+        """End what the page left running."""
+        for process in self.background:
+            process.terminate()
+        for process in self.background:
+            process.wait(timeout=60)
 
     def follow(self, page: str) -> None:
         for match in BLOCK.finditer(page):
@@ -125,9 +148,37 @@ class Reader:
         assert old in text, f"{name} does not hold {old!r}"
         path.write_text(text.replace(old, new), encoding="utf-8")
 
+    def _start(self, step: Step) -> None:
+        """Start a command in the background, and wait until it has said what the page shows."""
+        log = self.folder.parent / f"background-{len(self.background)}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {step.command.removesuffix('&')}"],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        self.background.append(process)
+        expected = [_normal(line) for line in step.expected]
+        end = time.monotonic() + BACKGROUND_SECONDS
+        while True:
+            said = self._with_usual_port(log.read_text(encoding="utf-8"))
+            if _matches(expected, [_normal(line) for line in said.splitlines() if line.strip()]):
+                return
+            assert time.monotonic() < end, f"$ {step.command}\n--- it printed\n{said}"
+            time.sleep(0.1)
+
+    def _with_usual_port(self, text: str) -> str:
+        return text.replace(f":{self.port}", USUAL_PORT)
+
     def _do(self, step: Step) -> None:
+        if step.command.endswith("&"):
+            self._start(step)
+            return
+        command = step.command.replace(USUAL_PORT, f":{self.port}")
         result = subprocess.run(
-            ["bash", "-c", f"(exit {self.exit_code}); {step.command}"],
+            ["bash", "-c", f"(exit {self.exit_code}); {command}"],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -138,7 +189,8 @@ class Reader:
         )
         self.exit_code = result.returncode
         expected = [_normal(line) for line in step.expected]
-        actual = [_normal(line) for line in result.stdout.splitlines() if line.strip()]
+        said = self._with_usual_port(result.stdout)
+        actual = [_normal(line) for line in said.splitlines() if line.strip()]
         assert _matches(expected, actual), (
             f"$ {step.command}\n--- the page says\n"
             + "\n".join(step.expected)
@@ -156,7 +208,11 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
         pytest.importorskip(module, reason=f"{module} is an extra; `make test` installs it")
     folder = tmp_path / "project"
     folder.mkdir()
-    Reader(folder).follow(text)
+    reader = Reader(folder)
+    try:
+        reader.follow(text)
+    finally:
+        reader.leave()
 
 
 def test_there_are_pages_to_run() -> None:
