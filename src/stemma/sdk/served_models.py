@@ -75,7 +75,7 @@ def load_candidates(spec: ProcessSpec) -> list[ServedModel]:
             f"{spec.model} {spec.version} holds tensors only: its class {spec.family} is in the "
             "code recorded with it, which is not trusted",
             code="code-not-trusted",
-            hint=f"stemma serve {spec.model}@{spec.version} --trust-code",
+            hint=f"write trust_code = true under [model.{spec.model}.serve], if you trust it",
         )
     return [TorchModel(native, adapter, spec, is_class=is_class) for is_class in order]
 

@@ -42,8 +42,12 @@ _OWN_NAME: Final = "stemma-ml"
 _SHARED: Final = frozenset({"numpy"})
 """What Stemma needs too, but models need in their own right."""
 
-_COMPANIONS: Final = {"sklearn": "skops", "torch": "safetensors"}
-"""What a loader reads the recorded form of its models with."""
+_COMPANIONS: Final = {
+    "sklearn": frozenset({"skops"}),
+    "torch": frozenset({"safetensors"}),
+    "onnx": frozenset({"onnx", "onnxruntime"}),
+}
+"""What a loader reads and runs the recorded form of its models with."""
 
 _DEVELOPMENT: Final = frozenset(
     {"coverage", "execnet", "hypothesis", "iniconfig", "ipykernel", "ipython", "mypy", "pip"}
@@ -100,8 +104,8 @@ def _roots(imported: set[str], declared: dict[str, Requirement], loader: str) ->
     own = set(_closure({_OWN_NAME})) - _SHARED
     kept = imported - own - _DEVELOPMENT - {_OWN_NAME}
     kept |= {name for name in declared if _find(name) is not None and name != _OWN_NAME}
-    companion = _COMPANIONS.get(loader, "")
-    return kept | ({companion} if companion and _find(companion) is not None else set())
+    companions = _COMPANIONS.get(loader, frozenset[str]())
+    return kept | {name for name in companions if _find(name) is not None}
 
 
 def _closure(roots: Iterable[str]) -> dict[str, Distribution]:

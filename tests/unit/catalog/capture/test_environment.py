@@ -358,6 +358,12 @@ def test_what_reads_a_model_back_is_locked_with_it_and_only_it(offline: Path) ->
     assert "safetensors" in names
 
 
+def test_what_runs_an_exported_graph_is_locked_with_it(offline: Path) -> None:
+    """A graph recorded by its file could not be served: nothing in its environment runs it."""
+    of_onnx = capture_environment(["numpy"], offline, allow_network=False, loader="onnx")
+    assert {"onnx", "onnxruntime"} <= {package.name for package in of_onnx.packages}
+
+
 @pytest.mark.slow
 def test_restoring_without_network_or_cache_says_so(offline: Path) -> None:
     """The user would read a page of uv's output instead of one line."""
