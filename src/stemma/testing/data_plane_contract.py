@@ -31,8 +31,8 @@ from stemma.domain.traffic import SideCounts
 from stemma.testing.data_plane_world import INFER, World, free_port
 
 
-class DataPlaneContract:
-    """What every data plane must do; a subclass says how to ``make`` one."""
+class _Contract:
+    """How a suite makes the data plane under test."""
 
     def make(self, folder: Path, port: int, sockets: Path) -> DataPlane:
         """Return the data plane under test, not started."""
@@ -50,6 +50,10 @@ class DataPlaneContract:
         finally:
             world.close()
             shutil.rmtree(sockets)
+
+
+class SpreadingContract(_Contract):
+    """Who answers: by weight, and when somebody fails."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize(("weight_bp", "least", "most"), [(0, 0, 0), (3000, 72, 170)])
@@ -170,16 +174,16 @@ class DataPlaneContract:
         assert (reply.status, reply.slot) == (200, "stable-slot")
 
     @pytest.mark.slow
-    def test_a_stop_lets_requests_end_and_loses_no_line(self, world: World) -> None:
-        """Ctrl-C must not fail the users of that moment, nor hide them from the judge."""
-        world.stable.delay_seconds = 0.5
-        with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(world.ask, INFER)
-            world.until(lambda: bool(world.stable.seen))
-            world.plane.stop()
-            assert waiting.result().status == 200
-        assert not world.plane.status().is_alive
-        assert world.interval(1).stable == SideCounts(requests=1)
+    def test_a_body_that_is_kept_is_sent_again(self, world: World) -> None:
+        """A rescued request must reach stable whole."""
+        world.canary.behaviour = "error"
+        world.publish(10_000)
+        reply = world.ask(INFER, body=bytes(1_000_000))
+        assert (reply.slot, reply.json["bytes"]) == ("stable-slot", 1_000_000)
+
+
+class RequestsContract(_Contract):
+    """What one request meets: paths, headers, bodies, and its line in the log."""
 
     @pytest.mark.slow
     def test_headers_alone_are_answered(self, world: World) -> None:
@@ -261,6 +265,52 @@ class DataPlaneContract:
         assert world.ask(INFER).slot == "stable-slot"
 
     @pytest.mark.slow
+    def test_each_request_is_one_line(self, world: World) -> None:
+        """The judge and the status page count lines."""
+        world.publish(10_000)
+        reply = world.ask(INFER, headers={"x-request-id": "mine-1"})
+        assert reply.headers["x-request-id"] == "mine-1"
+        assert reply.headers["x-stemma-version"] == "2.0.0"
+        assert world.canary.seen[-1][1] == "mine-1"
+        assert len(world.ask(INFER).headers["x-request-id"]) == 36
+        line, _ = world.lines(2)
+        assert (line.request_id, line.model, line.side) == ("mine-1", "digits", "canary")
+        assert (line.slot, line.version, line.status) == ("canary-slot", "2.0.0", 200)
+        assert (line.attempts, line.wanted_slot) == (1, "canary-slot")
+        assert 0 < line.duration_us <= reply.seconds * 1e6
+        assert abs(line.at_ms / 1000 - reply.ended_at) < 2
+
+    @pytest.mark.slow
+    def test_a_client_that_leaves_is_no_error(self, world: World) -> None:
+        """An impatient user must not roll back a version."""
+        world.stable.behaviour = "hang"
+        world.leave(INFER)
+        assert world.interval(1).stable == SideCounts(requests=1)
+
+    @pytest.mark.slow
+    def test_a_large_body_arrives(self, world: World) -> None:
+        """Images and batches are larger than any buffer."""
+        world.publish(5000)
+        for _ in range(4):
+            assert world.ask(INFER, body=bytes(20_000_000)).json["bytes"] == 20_000_000
+
+
+class LifeContract(_Contract):
+    """What the plane survives: restarts, killed writers, a full disk."""
+
+    @pytest.mark.slow
+    def test_a_stop_lets_requests_end_and_loses_no_line(self, world: World) -> None:
+        """Ctrl-C must not fail the users of that moment, nor hide them from the judge."""
+        world.stable.delay_seconds = 0.5
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(world.ask, INFER)
+            world.until(lambda: bool(world.stable.seen))
+            world.plane.stop()
+            assert waiting.result().status == 200
+        assert not world.plane.status().is_alive
+        assert world.interval(1).stable == SideCounts(requests=1)
+
+    @pytest.mark.slow
     def test_routes_survive_a_restart(self, world: World) -> None:
         """After a crash of the plane, users must be where they were."""
         world.publish(10_000)
@@ -302,44 +352,6 @@ class DataPlaneContract:
         assert str(world.port) in str(caught.value)
         assert "--port" in caught.value.hint
         assert not second.status().is_alive
-
-    @pytest.mark.slow
-    def test_each_request_is_one_line(self, world: World) -> None:
-        """The judge and the status page count lines."""
-        world.publish(10_000)
-        reply = world.ask(INFER, headers={"x-request-id": "mine-1"})
-        assert reply.headers["x-request-id"] == "mine-1"
-        assert reply.headers["x-stemma-version"] == "2.0.0"
-        assert world.canary.seen[-1][1] == "mine-1"
-        assert len(world.ask(INFER).headers["x-request-id"]) == 36
-        line, _ = world.lines(2)
-        assert (line.request_id, line.model, line.side) == ("mine-1", "digits", "canary")
-        assert (line.slot, line.version, line.status) == ("canary-slot", "2.0.0", 200)
-        assert (line.attempts, line.wanted_slot) == (1, "canary-slot")
-        assert 0 < line.duration_us <= reply.seconds * 1e6
-        assert abs(line.at_ms / 1000 - reply.ended_at) < 2
-
-    @pytest.mark.slow
-    def test_a_client_that_leaves_is_no_error(self, world: World) -> None:
-        """An impatient user must not roll back a version."""
-        world.stable.behaviour = "hang"
-        world.leave(INFER)
-        assert world.interval(1).stable == SideCounts(requests=1)
-
-    @pytest.mark.slow
-    def test_a_large_body_arrives(self, world: World) -> None:
-        """Images and batches are larger than any buffer."""
-        world.publish(5000)
-        for _ in range(4):
-            assert world.ask(INFER, body=bytes(20_000_000)).json["bytes"] == 20_000_000
-
-    @pytest.mark.slow
-    def test_a_body_that_is_kept_is_sent_again(self, world: World) -> None:
-        """A rescued request must reach stable whole."""
-        world.canary.behaviour = "error"
-        world.publish(10_000)
-        reply = world.ask(INFER, body=bytes(1_000_000))
-        assert (reply.slot, reply.json["bytes"]) == ("stable-slot", 1_000_000)
 
     @pytest.mark.slow
     def test_applying_twice_changes_nothing(self, world: World) -> None:
@@ -392,3 +404,7 @@ class DataPlaneContract:
         time.sleep(0.5)  # lines are written every 0.2 s
         assert {world.ask(INFER).status for _ in range(50)} == {200}
         assert world.plane.status().is_alive
+
+
+class DataPlaneContract(SpreadingContract, RequestsContract, LifeContract):
+    """What every data plane must do; a subclass says how to ``make`` one."""
