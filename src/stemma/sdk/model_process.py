@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib
 import importlib.util
 import logging
@@ -286,6 +287,9 @@ def _prepare(spec: ProcessSpec, application: Application) -> tuple[int, StemmaEr
         code = CANNOT_LOAD
         failure = UnavailableError(f"{type(error).__name__}: {text}", code="cannot-load")
     else:
+        # What is loaded now stays: a collection that walks all of it stops every request.
+        gc.collect()
+        gc.freeze()
         application.become_ready(ready)
         kind = "answers in place" if ready.is_quick else "answers in threads"
         _log.info(

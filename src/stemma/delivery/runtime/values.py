@@ -208,8 +208,10 @@ def _array(values: Any, wanted: Wanted) -> NDArray[Any]:
     if is_text and len(wanted.shape) == 1:
         return np.array(values, dtype=np.object_)
     try:
-        return np.array(values, dtype=np.object_ if is_text else wanted.dtype or np.float64)
-    except OverflowError as error:
+        # Else a number beyond the type would become infinity.
+        with np.errstate(over="raise"):
+            return np.array(values, dtype=np.object_ if is_text else wanted.dtype or np.float64)
+    except (OverflowError, FloatingPointError) as error:
         raise InvalidInputError(
             f"{wanted.name} holds a number that does not fit, needs {wanted.text}: {error}",
             code="out-of-range",
