@@ -62,8 +62,8 @@ def _server_state(server: ServerView, now: datetime) -> tuple[str, str]:
         return "running", "  ".join(part for part in parts if part)
     if server.is_answering:
         what = "requests are answered, but nobody looks after them: stemma serve"
-        return "gone", f"{what}  {server.detail}".rstrip()
-    return "not running", f"stemma serve  {server.detail}".rstrip()
+        return "gone", server.detail or what
+    return "not running", f"{server.detail}: stemma serve" if server.detail else "stemma serve"
 
 
 def _model_rows(

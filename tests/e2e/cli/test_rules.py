@@ -26,6 +26,19 @@ READING = [
     ["doctor", "--settings"],
     ["help", "refs"],
     ["init"],
+    ["serve", "--stop"],
+]
+ON_SERVING = [
+    ["rollout", "toy"],
+    ["rollout", "status", "toy"],
+    ["rollout", "abort", "toy"],
+    ["rollback", "toy"],
+    ["rollback", "toy", "--list"],
+    ["rollback", "toy", "--history"],
+    ["log", "toy", "--configuration"],
+    ["diff", "toy@c1", "toy@c2", "--only", "configuration"],
+    ["check", "toy", "--staging"],
+    ["serve", "toy"],
 ]
 ON_A_VERSION = [
     ["log", "toy"],
@@ -45,7 +58,7 @@ def test_json_is_valid_and_alone_on_success(stemma_here: Stemma, arguments: list
     json.loads(answer.stdout)
 
 
-@pytest.mark.parametrize("arguments", ON_A_VERSION, ids=" ".join)
+@pytest.mark.parametrize("arguments", [*ON_A_VERSION, *ON_SERVING], ids=" ".join)
 def test_an_unknown_model_is_exit_5_in_json(stemma_here: Stemma, arguments: list[str]) -> None:
     """A typo would look like a failure of the tool."""
     answer: Completed = stemma_here(*arguments, "--json")
@@ -55,7 +68,9 @@ def test_an_unknown_model_is_exit_5_in_json(stemma_here: Stemma, arguments: list
     assert answer.stderr == ""
 
 
-@pytest.mark.parametrize("arguments", [*READING[:6], *ON_A_VERSION, ["add", "x"], ["run", "true"]])
+@pytest.mark.parametrize(
+    "arguments", [*READING[:6], *ON_A_VERSION, *ON_SERVING, ["add", "x"], ["run", "true"]]
+)
 def test_no_project_is_exit_10_with_the_command_that_helps(
     stemma: Stemma, arguments: list[str]
 ) -> None:
@@ -81,6 +96,26 @@ def test_no_project_is_exit_10_with_the_command_that_helps(
         (["run", "--set", "novalue", "true"], 2),
         (["run", "--data", "data.csv", "true"], 2),
         (["diff", "toy", "toy", "--only", "nothing"], 2),
+        (["diff", "toy@c1", "toy@c2", "--only", "configuration", "--patch"], 2),
+        (["rollout"], 2),
+        (["rollout", "pause"], 2),
+        (["rollout", "toy@1.0.0", "--steps", "25,5"], 2),
+        (["rollout", "toy@1.0.0", "--hold", "soon"], 2),
+        (["rollout", "toy@1.0.0", "--hold", "2h", "--hold-limit", "1h"], 2),
+        (["rollout", "toy@1.0.0", "--detach", "--demo-traffic"], 2),
+        (["rollout", "toy@1.0.0", "--log"], 2),
+        (["rollout", "abort", "toy", "--steps", "5,100"], 2),
+        (["rollback", "toy@1.0.0"], 2),
+        (["rollback", "toy", "--to", "other@1.0.0"], 2),
+        (["rollback", "toy", "--list", "--drill"], 2),
+        (["check", "toy", "--rate", "5"], 2),
+        (["check", "toy", "--staging", "--metadata"], 2),
+        (["check", "toy", "--staging", "--requests", "missing.jsonl"], 2),
+        (["serve"], 5),
+        (["serve", "--stop", "toy"], 2),
+        (["serve", "--withdraw"], 2),
+        (["serve", "toy", "--host", "192.0.2.1"], 2),
+        (["serve", "toy", "--port", "99999"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )

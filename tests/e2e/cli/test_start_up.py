@@ -34,6 +34,8 @@ def _modules(*arguments: str, cwd: Path) -> set[str]:
         (["--version"], {"click", "json", "typing", "pathlib", "sqlalchemy", "msgspec"}),
         (["--help"], {"numpy", "sqlalchemy", "msgspec", "alembic", "yaml", "typing_extensions"}),
         (["release", "--help"], {"numpy", "sqlalchemy", "msgspec", "typing_extensions"}),
+        (["rollout", "--help"], {"numpy", "sqlalchemy", "msgspec", "typing_extensions"}),
+        (["serve", "--help"], {"numpy", "sqlalchemy", "msgspec", "starlette", "uvicorn"}),
         (["help", "refs"], {"numpy", "sqlalchemy", "msgspec"}),
     ],
 )
