@@ -49,7 +49,8 @@ from stemma.domain.errors import NotFoundError
 from stemma.domain.routing import RouteTable
 from stemma.store.backends.local import translated_os_errors
 
-_ROUTES_STATISTICS: Final = f"http.{STATISTICS_PREFIX}.rds.{ROUTES_NAME}"
+_ROUTES_VERSION: Final = f"http.{STATISTICS_PREFIX}.rds.{ROUTES_NAME}.version_text"
+_ROUTES_REJECTED: Final = f"http.{STATISTICS_PREFIX}.rds.{ROUTES_NAME}.update_rejected"
 _CLUSTERS_VERSION: Final = "cluster_manager.cds.version_text"
 _ACTIVE: Final = f"http.{STATISTICS_PREFIX}.downstream_rq_active"
 _READY_PATH: Final = "/ready"
@@ -159,7 +160,7 @@ class EnvoyPlane:
         """Return whether a table of at least this revision came into force in time."""
         deadline = time.monotonic() + timeout_seconds
         read_again_at = time.monotonic() + _READ_AGAIN_SECONDS
-        while self._revision(self._statistics()) < revision:
+        while self._revision(self._versions()) < revision:
             now = time.monotonic()
             if now >= deadline:
                 return False
@@ -176,7 +177,7 @@ class EnvoyPlane:
         pid = self._process.pid()
         if not pid:
             return PlaneStatus(is_alive=False, detail="Envoy does not run")
-        found = self._statistics()
+        found = self._versions()
         if not found:
             return PlaneStatus(is_alive=False, pid=pid, detail="Envoy does not answer")
         revision = self._revision(found)
@@ -184,8 +185,7 @@ class EnvoyPlane:
         written = _revision_of(_read(self._routes_file).version_info)
         if written != revision and self._is_settled():
             detail = f"route table {written} is written, {revision} is in force"
-            if int(found.get(f"{_ROUTES_STATISTICS}.update_rejected", "0")):
-                detail += self._refusal()
+            detail += self._refusal()
         return PlaneStatus(is_alive=True, pid=pid, revision=revision, detail=detail)
 
     def rotate(self, max_bytes: int) -> None:
@@ -219,8 +219,8 @@ class EnvoyPlane:
         replace_bytes(self._clusters_file, msgspec.json.encode(discovery(version, resources)))
         deadline = time.monotonic() + _CLUSTERS_SECONDS
         while time.monotonic() < deadline:
-            found = self._process.ask(f"/stats?type=TextReadouts&filter=^{_CLUSTERS_VERSION}$")
-            if found is None or version in found:
+            found = self._versions()
+            if not found or found.get(_CLUSTERS_VERSION) == version:
                 # An Envoy that is not there reads clusters before routes when it starts.
                 return
             time.sleep(_LOOK_SECONDS)
@@ -228,8 +228,8 @@ class EnvoyPlane:
     def _without_unused(self, known: dict[str, Json]) -> dict[str, Json]:
         """Leave out clusters that the table in force, confirmed to be so, does not name."""
         written = _read(self._routes_file)
-        statistics = self._statistics()
-        if statistics and self._revision(statistics) != _revision_of(written.version_info):
+        versions = self._versions()
+        if versions and self._revision(versions) != _revision_of(written.version_info):
             return known
         text = msgspec.json.encode(written.resources).decode()
         used = {name for name in known if f'"{name}"' in text}
@@ -239,17 +239,21 @@ class EnvoyPlane:
         }
         return {name: known[name] for name in known if name in used | members}
 
-    def _statistics(self) -> dict[str, str]:
-        """Return what Envoy says of its routes; empty when it does not answer."""
-        text = self._process.ask(f"/stats?filter=^{re.escape(_ROUTES_STATISTICS)}") or ""
+    def _versions(self) -> dict[str, str]:
+        """Return what Envoy has in force, by name of statistic; empty when it does not answer."""
+        # Some hundred counters are left out: this is asked several times a second.
+        text = self._process.ask("/stats?type=TextReadouts") or ""
         pairs = (line.partition(": ") for line in text.splitlines())
         return {name: value.strip('"') for name, _, value in pairs}
 
     @staticmethod
-    def _revision(statistics: dict[str, str]) -> int:
-        return _revision_of(statistics.get(f"{_ROUTES_STATISTICS}.version_text", ""))
+    def _revision(versions: dict[str, str]) -> int:
+        return _revision_of(versions.get(_ROUTES_VERSION, ""))
 
     def _refusal(self) -> str:
+        counted = self._process.ask(f"/stats?filter=^{_ROUTES_REJECTED}$") or ""
+        if counted.strip() == f"{_ROUTES_REJECTED}: 0":
+            return ""
         reasons = [
             found[1] for line in self._process.log_tail() if (found := _REJECTED.search(line))
         ]
