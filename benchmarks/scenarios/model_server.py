@@ -41,8 +41,8 @@ from stemma.sdk.adapters.sklearn import ADAPTER
 
 MLSERVER = "1.7.1"
 ENVIRONMENT = Path(sys.prefix) / "bench-mlserver"
-ROUNDS = 4
-SECONDS = 3.0
+ROUNDS = 6
+SECONDS = 2.0
 CONNECTIONS = 8
 ROWS = (1, 32)
 _START_SECONDS = 60

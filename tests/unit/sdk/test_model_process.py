@@ -90,6 +90,7 @@ _ROWS = np.random.default_rng(0).normal(size=(60, 3))
 _CLASSES = (_ROWS[:, 0] > 0).astype(int)
 
 
+@pytest.mark.slow
 def test_a_model_is_ready_when_it_gave_its_golden_answer(make_spec: Maker) -> None:
     """This is what ready means."""
     model = LogisticRegression().fit(_ROWS, _CLASSES)
@@ -117,6 +118,7 @@ def test_a_damaged_golden_file_is_a_refusal(make_spec: Maker, tmp_path: Path) ->
         prepare(spec)
 
 
+@pytest.mark.slow
 def test_a_model_of_a_table_is_asked_with_a_table(make_spec: Maker) -> None:
     """Columns chosen by name exist only in a table."""
     frame = pd.DataFrame({"city": ["Wien", "Graz"] * 10, "age": np.arange(20)})

@@ -52,7 +52,7 @@ from stemma.domain.errors import InvalidInputError, NotFoundError, StemmaError, 
 QUICK_SECONDS: Final = 0.003
 """A golden request faster than this makes a model quick."""
 
-MAX_JSON_BYTES: Final = 32 * 1024 * 1024
+MAX_JSON_BYTES: Final = 16 * 1024 * 1024
 """Largest JSON or CSV: as objects it needs many times its size."""
 
 _INLINE_BYTES: Final = 64 * 1024

@@ -50,6 +50,7 @@ DTYPES: Final = {datatype: dtype for dtype, datatype in DATATYPES.items()}
 
 _MOST_DIMENSIONS: Final = 8
 _START_BYTES: Final = 64
+_LARGE_BYTES: Final = 1024 * 1024
 _FAULT: Final = re.compile(
     r"Expected `(?P<wanted>.*)`, got `(?P<got>.*?)`(?: - at `\$(?P<at>.*)`)?"
 )
@@ -88,6 +89,7 @@ def parse(raw: bytes | msgspec.Raw, wanted: Wanted) -> NDArray[Any]:
     Raises:
         InvalidInputError: If they are no array of the wanted type and shape.
     """
+    _refuse_hollow(raw, wanted)
     try:
         values = _decoder(_kind(wanted.dtype), len(wanted.shape)).decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -179,6 +181,26 @@ def cast(array: NDArray[Any], dtype: str, wanted: Wanted) -> NDArray[Any]:
         code="type-mismatch",
         hint=f"send it as {DATATYPES.get(wanted.dtype, wanted.dtype)}",
     )
+
+
+def _refuse_hollow(raw: bytes | msgspec.Raw, wanted: Wanted) -> None:
+    """Refuse lists that cannot hold the values their shape needs, before they become objects.
+
+    A list that is empty takes three bytes as text and sixty in memory.
+    """
+    inner = math.prod(size for size in wanted.shape[1:] if size != ANY_SIZE)
+    size = memoryview(raw).nbytes
+    if size < _LARGE_BYTES or inner <= 1 or wanted.dtype == "str":
+        return
+    lists = bytes(raw).count(b"[") - 1
+    innermost = wanted.shape[-1] if wanted.shape[-1] != ANY_SIZE else 1
+    # Each value takes a character and what parts it from the next one.
+    if lists * innermost * 2 > size * len(wanted.shape):
+        raise InvalidInputError(
+            f"{wanted.name} has rows of different length, needs {wanted.text}",
+            code="ragged-rows",
+            hint="send as many values in each row",
+        )
 
 
 def _kind(dtype: str) -> _Kind:

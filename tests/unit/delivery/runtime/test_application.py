@@ -230,6 +230,7 @@ def test_answered_requests_are_recorded(make_asker: Callable[..., Any], tmp_path
     }
 
 
+@pytest.mark.slow
 def test_recording_keeps_a_bounded_sample(make_asker: Callable[..., Any], tmp_path: Path) -> None:
     """A busy week must not fill the disk."""
     asker = make_asker(recorder=Recorder(tmp_path, 0, seed=1))
@@ -252,6 +253,7 @@ def test_a_folder_that_cannot_be_written_is_one_warning(
     assert caplog.text.count("requests are no longer recorded") == 1
 
 
+@pytest.mark.slow
 def test_the_runtime_needs_no_database_and_no_web_framework() -> None:
     """It runs in the version's own environment, which has neither."""
     code = (

@@ -175,3 +175,24 @@ def test_one_long_text_among_many_costs_no_more_than_its_bytes(
     reply = asker.post(PREDICT, {"instances": ["a" * 1_000_000] + ["b"] * 25_000})
     assert reply.status == 200
     assert time.perf_counter() - started < 1
+
+
+def test_empty_rows_by_the_million_are_refused_before_they_become_objects(
+    make_asker: Callable[..., Any],
+) -> None:
+    """Three bytes each as text would be sixty in memory."""
+    asker = make_asker(inputs=(ValueSpec(name="X", dtype="float64", shape=(-1, 64)),))
+    body = b'{"instances": [' + b"[]," * 4_000_000 + b"[]]}"
+    started = time.perf_counter()
+    reply = asker.post(PREDICT, body)
+    assert time.perf_counter() - started < 0.5
+    assert (reply.status, "rows of different length" in reply.error) == (400, True)
+
+
+@pytest.mark.slow
+def test_many_short_rows_are_taken(make_asker: Callable[..., Any]) -> None:
+    """A large body that is whole must not be taken for a hollow one."""
+    for width, text in ((1, b"[1],"), (2, b"[1,2],")):
+        asker = make_asker(inputs=(ValueSpec(name="X", dtype="float64", shape=(-1, width)),))
+        body = b'{"instances": [' + text * 300_000 + text[:-1] + b"]}"
+        assert len(asker.post(PREDICT, body).json["predictions"]) == 300_001
