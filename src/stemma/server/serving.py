@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, final
 
 from stemma.delivery.controller import Controller, ControllerParts
+from stemma.delivery.drill_schedule import DrillSchedule
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.parts import DeliveryParts
 from stemma.delivery.planes.base import DataPlane
@@ -205,6 +206,8 @@ class Server:
             stack.callback(self._parts.cancelled.set)
             self._keeper = ReadyKeeper(self._parts.preparer)
             stack.callback(self._keeper.close)
+            self._drills = self._make_drill_schedule()
+            stack.callback(self._drills.close)
             self._controller = self._make_controller(supervisor, validations)
             # Ended last to first: the plane stops taking requests only after... see __exit__.
             self._stack = stack.pop_all()
@@ -224,7 +227,7 @@ class Server:
                 chronicle.tell()
                 if time.monotonic() > next_housekeeping:
                     next_housekeeping = time.monotonic() + _HOUSEKEEPING_SECONDS
-                    self._keep_house()
+                    self._keep_house(chronicle)
             except StemmaError as error:
                 chronicle.complain(error.message)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not end serving
@@ -232,11 +235,21 @@ class Server:
                 chronicle.complain(f"a fault in stemma: {type(error).__name__}: {error}")
             stop.wait(_ROUND_SECONDS)
 
-    def _keep_house(self) -> None:
+    def _keep_house(self, chronicle: Chronicle) -> None:
         if not self._plane.status().is_alive:
             self._plane.start()
         self._plane.rotate(_LOG_LIMIT_BYTES)
-        self._keeper.keep(self._parts.reader.read())
+        desires = self._parts.reader.read()
+        for problem in (self._keeper.keep(desires), self._drills.keep(desires)):
+            if problem:
+                chronicle.complain(problem)
+
+    def _make_drill_schedule(self) -> DrillSchedule:
+        return DrillSchedule(
+            self._parts.service.last_drill,
+            lambda model: self._hub.rollback(model, _LOG.info, is_drill=True),
+            self._sources.clock,
+        )
 
     def _make_controller(
         self, supervisor: Supervisor, validations: BackgroundValidations
