@@ -209,12 +209,12 @@ class Server:
             self._drills = self._make_drill_schedule()
             stack.callback(self._drills.close)
             self._controller = self._make_controller(supervisor, validations)
-            # Ended last to first: the plane stops taking requests only after... see __exit__.
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End what was started, whatever happens to a part of it."""
+        """End what was started: a drill under way first, then requests, then processes."""
+        self._drills.close()
         self._plane.stop()
         self._stack.close()
 

@@ -40,7 +40,7 @@ def drill(age: timedelta, *, failure: str = "") -> RollbackReport:
     ],
 )
 def test_a_drill_is_due_by_its_schedule_and_soon_after_a_failed_one(
-    last: RollbackReport | None, every_seconds: int, expected: bool
+    *, last: RollbackReport | None, every_seconds: int, expected: bool
 ) -> None:
     """Promotions would stay blocked after a mended fault, or drills run all the time."""
     assert is_due(last, every_seconds, NOW) is expected
