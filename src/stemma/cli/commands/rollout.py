@@ -321,6 +321,7 @@ def _command(
 ) -> ExitCode:
     from stemma.domain.rollout import RolloutCommand
 
+    hub.rollout(model)  # a model that was never rolled out is told so
     view = hub.command_rollout(model, RolloutCommand(action), reason=reason)
     follow = f"  follow it: stemma rollout status {model} -w"
     _answer(console, view, hints=[] if view.rollout.state.is_final else [follow])
