@@ -136,7 +136,7 @@ class Application:
         request = await read_request(scope, receive, self.spec.max_body_bytes)
         if allowed == "GET":
             return handler(request)
-        self._check_body(request)
+        _check_body(request)
         response = await self._run(handler, request)
         if self._recorder is not None:
             self._recorder.keep(request)
@@ -151,26 +151,6 @@ class Application:
             return await asyncio.get_running_loop().run_in_executor(self._threads, handler, request)
         finally:
             self.busy -= 1
-
-    def _check_body(self, request: Request) -> None:
-        """Refuse encodings, and JSON that would need too much memory.
-
-        Raises:
-            InvalidInputError: If the body cannot be taken.
-        """
-        encoding = request.headers.get(b"content-encoding", b"identity")
-        if encoding != b"identity":
-            raise InvalidInputError(
-                f"content encoding {encoding.decode('latin-1')[:40]!r} is not taken",
-                code="unknown-encoding",
-                hint="send the body as it is",
-            )
-        text = request.headers.get(open_inference.HEADER_LENGTH, b"")
-        size = int(text) if text.isdigit() else len(request.body)
-        if size > MAX_JSON_BYTES and request.path.endswith("/infer"):
-            raise too_large(size, MAX_JSON_BYTES, "the JSON part")
-        if len(request.body) > MAX_JSON_BYTES and not request.path.endswith("/infer"):
-            raise too_large(len(request.body), MAX_JSON_BYTES)
 
     def _route(self, path: str) -> tuple[str, Handler]:
         """Return the method a path takes, and what answers it.
@@ -287,6 +267,27 @@ class Application:
 
     def _predict(self, request: Request, method: str) -> Response:
         return scoring.predict(request, self._contract, self._served(), method or PREDICT)
+
+
+def _check_body(request: Request) -> None:
+    """Refuse encodings, and JSON that would need too much memory.
+
+    Raises:
+        InvalidInputError: If the body cannot be taken.
+    """
+    encoding = request.headers.get(b"content-encoding", b"identity")
+    if encoding != b"identity":
+        raise InvalidInputError(
+            f"content encoding {encoding.decode('latin-1')[:40]!r} is not taken",
+            code="unknown-encoding",
+            hint="send the body as it is",
+        )
+    text = request.headers.get(open_inference.HEADER_LENGTH, b"")
+    size = int(text) if text.isdigit() else len(request.body)
+    if size > MAX_JSON_BYTES and request.path.endswith("/infer"):
+        raise too_large(size, MAX_JSON_BYTES, "the JSON part")
+    if len(request.body) > MAX_JSON_BYTES and not request.path.endswith("/infer"):
+        raise too_large(len(request.body), MAX_JSON_BYTES)
 
 
 def _json(value: object, status: int = 200) -> Response:
