@@ -25,7 +25,11 @@ from stemma.store.backends.local import LocalBackend
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.objects import ObjectStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # What else was imported in this process decides what the lock warns of.
+    pytest.mark.filterwarnings("ignore::stemma.sdk.notices.StemmaWarning"),
+]
 
 
 @pytest.fixture
