@@ -25,7 +25,8 @@ from typing import Final, Protocol, final
 
 from stemma.delivery.access_log import read_intervals
 from stemma.delivery.desired import ModelDesire, routed_slots, wanted_slots
-from stemma.delivery.planes.base import DataPlane
+from stemma.delivery.plane_watch import PlaneWatch
+from stemma.delivery.planes.base import DataPlane, PlaneStatus
 from stemma.delivery.reading import DesireReader
 from stemma.delivery.routes import RoutePublisher
 from stemma.delivery.service import DeliveryService
@@ -89,6 +90,7 @@ class Controller:
         """Compose; nothing runs before the first ``tick``."""
         self._parts = parts
         self._last_look = 0.0
+        self._watch = PlaneWatch(parts.plane, parts.routes)
         self._routed_at: dict[str, float] = {}
 
     def tick(self) -> None:
@@ -96,21 +98,34 @@ class Controller:
         parts = self._parts
         table = parts.routes.publish(parts.reader.read, parts.supervisor.statuses)
         desires = parts.reader.read()
-        parts.supervisor.want(self._wanted(desires, table))
+        plane = self._watch.look(table.revision)
+        parts.supervisor.want(self._wanted(desires, table, plane))
         parts.supervisor.tick()
         now = time.monotonic()
         if now - self._last_look >= LOOK_SECONDS:
             self._last_look = now
-            if [self._look(desire, table) for desire in desires if desire.rollout is not None]:
+            going_on = [desire for desire in desires if desire.rollout is not None]
+            if [self._look(desire, table, plane) for desire in going_on]:
                 parts.routes.publish(parts.reader.read, parts.supervisor.statuses)
 
-    def _wanted(self, desires: Sequence[ModelDesire], table: RouteTable) -> tuple[SlotSpec, ...]:
+    def keep_plane(self) -> bool:
+        """Start the data plane again when it is gone; returns whether it was.
+
+        Raises:
+            ConflictError: If somebody took its port meanwhile (``port-in-use``).
+            UnavailableError: If it does not come up (``data-plane-failed``).
+        """
+        return self._watch.keep()
+
+    def _wanted(
+        self, desires: Sequence[ModelDesire], table: RouteTable, plane: PlaneStatus
+    ) -> tuple[SlotSpec, ...]:
         """Return what must run, and what requests may still be on their way to."""
         wanted = {spec.name: spec for spec in wanted_slots(desires)}
         served = {desire.model for desire in desires}
         statuses = self._parts.supervisor.statuses()
         # What the table names stays; when a newer table is not yet in force, so does the rest.
-        is_settled = self._parts.plane.status().revision >= table.revision
+        is_settled = plane.revision >= table.revision
         now = time.monotonic()
         self._routed_at |= dict.fromkeys(routed_slots(table.models), now)
         for name, status in statuses.items():
@@ -121,11 +136,11 @@ class Controller:
                 wanted.setdefault(name, status.spec)
         return tuple(wanted.values())
 
-    def _look(self, desire: ModelDesire, table: RouteTable) -> Step | None:
+    def _look(self, desire: ModelDesire, table: RouteTable, plane: PlaneStatus) -> Step | None:
         rollout = desire.rollout
         if rollout is None:
             return None
-        observations = self._observe(desire, rollout, table)
+        observations = self._observe(desire, rollout, _weight_in_force(rollout, table, plane))
         now = self._parts.clock()
 
         def look(newest: Rollout, metrics: Mapping[str, MetricCounts]) -> Step:
@@ -136,7 +151,9 @@ class Controller:
 
         return self._parts.service.look_at_rollout(rollout.id, look)
 
-    def _observe(self, desire: ModelDesire, rollout: Rollout, table: RouteTable) -> Observations:
+    def _observe(
+        self, desire: ModelDesire, rollout: Rollout, weight_in_force_bp: int | None
+    ) -> Observations:
         parts = self._parts
         canary = desire.spec(rollout.canary)
         status = parts.supervisor.statuses().get(canary.name)
@@ -151,19 +168,20 @@ class Controller:
             validation_reason="" if validation is None else validation[1],
             is_canary_ready=status is not None and status.state is SlotState.READY,
             canary_failure=_failure(status),
-            weight_in_force_bp=self._weight_in_force(rollout, table),
+            weight_in_force_bp=weight_in_force_bp,
             promotion_block=parts.promotion_guard(desire),
         )
 
-    def _weight_in_force(self, rollout: Rollout, table: RouteTable) -> int | None:
-        status = self._parts.plane.status()
-        if not status.is_alive or status.revision < table.revision:
-            return None
-        route = next((route for route in table.models if route.model == rollout.model), None)
-        if route is None:
-            return None
-        is_promoted = route.stable.version == rollout.canary.version
-        return 10_000 if is_promoted else route.canary_weight_bp
+
+def _weight_in_force(rollout: Rollout, table: RouteTable, plane: PlaneStatus) -> int | None:
+    """Return the canary's weight when the plane confirms it."""
+    if not plane.is_alive or plane.revision < table.revision:
+        return None
+    route = next((route for route in table.models if route.model == rollout.model), None)
+    if route is None:
+        return None
+    is_promoted = route.stable.version == rollout.canary.version
+    return 10_000 if is_promoted else route.canary_weight_bp
 
 
 def _failure(status: SlotStatus | None) -> str:

@@ -42,6 +42,9 @@ from stemma.hub.local_parts import LocalParts
 from stemma.hub.local_versions import LocalVersions
 
 _STAGING_SECONDS: Final = 10.0
+_LEAST_STAGING_SECONDS: Final = 3.0
+"""In less time one pause of a busy machine looks like a version that cannot keep up."""
+
 _PATTERN_SECONDS: Final = 60.0
 """How far back production's arrivals are looked at."""
 
@@ -123,7 +126,8 @@ class LocalDelivery(LocalVersions, DeliveryVerbs):
             configuration_digest=canary.configuration,
             configuration=found.configuration,
         )
-        seconds = min(_STAGING_SECONDS, max(1.0, rollout.plan.hold_seconds / 4))
+        asked = rollout.plan.hold_seconds / 4
+        seconds = min(_STAGING_SECONDS, max(_LEAST_STAGING_SECONDS, asked))
         # Drills are asked of the promotion: what fails here could not be drilled better meanwhile.
         subject = replace(self._subject(spec), is_drill_asked=False)
         return delivery.stage(subject, StagingOptions(seconds=seconds), _tell_nobody)

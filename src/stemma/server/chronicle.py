@@ -29,6 +29,10 @@ class Chronicle:
                     self._seen[key] = sentence
                     self._told(sentence)
 
+    def note(self, sentence: str) -> None:
+        """Tell what was done about something."""
+        self._told(f"! {sentence}")
+
     def complain(self, message: str) -> None:
         """Tell what went wrong in a round, once until something else happens."""
         if message != self._complaint:

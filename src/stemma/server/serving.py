@@ -59,6 +59,7 @@ _LOG: Final = logging.getLogger(__name__)
 _ROUND_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 30.0
 _LOG_LIMIT_BYTES: Final = 64 * 2**20
+_TELLING_SECONDS: Final = 0.3
 _HOUSEKEEPING_SECONDS: Final = 10.0
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -220,11 +221,17 @@ class Server:
 
     def run(self, stop: threading.Event, chronicle: Chronicle) -> None:
         """Do rounds until ``stop`` is set."""
-        next_housekeeping = 0.0
+        next_housekeeping = next_telling = 0.0
         while not stop.is_set():
             try:
                 self._controller.tick()
-                chronicle.tell()
+                if self._controller.keep_plane():
+                    chronicle.note(
+                        "the data plane was gone; it is started again, and users are served"
+                    )
+                if time.monotonic() > next_telling:
+                    next_telling = time.monotonic() + _TELLING_SECONDS
+                    chronicle.tell()
                 if time.monotonic() > next_housekeeping:
                     next_housekeeping = time.monotonic() + _HOUSEKEEPING_SECONDS
                     self._keep_house(chronicle)
@@ -236,8 +243,6 @@ class Server:
             stop.wait(_ROUND_SECONDS)
 
     def _keep_house(self, chronicle: Chronicle) -> None:
-        if not self._plane.status().is_alive:
-            self._plane.start()
         self._plane.rotate(_LOG_LIMIT_BYTES)
         desires = self._parts.reader.read()
         for problem in (self._keeper.keep(desires), self._drills.keep(desires)):
