@@ -46,7 +46,8 @@ def _phase_text(phase: Phase, *, has_limit: bool) -> str:
     if has_limit:
         sign = "≤" if phase.seconds <= phase.limit_seconds else ">"
         return f"{phase.name} {render.duration(phase.seconds)} {sign} {_limit(phase)}"
-    if phase.seconds < _AT_ONCE_SECONDS and phase.detail:
+    is_moved = phase.name == "traffic"  # always shown with its time: that is what users waited
+    if phase.seconds < _AT_ONCE_SECONDS and phase.detail and not is_moved:
         return f"{phase.name} {phase.detail}"
     return f"{phase.name} {render.duration(phase.seconds)}"
 

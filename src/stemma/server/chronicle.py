@@ -12,9 +12,15 @@ from stemma.delivery.values import ModelServing, ServingView
 class Chronicle:
     """Compares what serves with what it saw last, and tells the difference."""
 
-    def __init__(self, look: Callable[[], ServingView], told: Callable[[str], None]) -> None:
-        """Look with ``look``, tell ``told``."""
+    def __init__(
+        self,
+        look: Callable[[], ServingView],
+        routed: Callable[[], frozenset[str]],
+        told: Callable[[str], None],
+    ) -> None:
+        """Look with ``look`` and at the slots that requests are sent to, tell ``told``."""
         self._look = look
+        self._routed = routed
         self._told = told
         self._seen: dict[str, str] = {}
         self._complaint = ""
@@ -22,9 +28,9 @@ class Chronicle:
     def tell(self) -> None:
         """Tell every change since the last call."""
         self._complaint = ""
-        view = self._look()
+        view, routed = self._look(), self._routed()
         for model in view.models:
-            for key, sentence in _sentences(view.server.address, model):
+            for key, sentence in _sentences(view.server.address, model, routed):
                 if self._seen.get(key) != sentence:
                     self._seen[key] = sentence
                     self._told(sentence)
@@ -40,14 +46,15 @@ class Chronicle:
             self._told(f"! {message}; users go on being served, trying again")
 
 
-def _sentences(address: str, model: ModelServing) -> list[tuple[str, str]]:
+def _sentences(address: str, model: ModelServing, routed: frozenset[str]) -> list[tuple[str, str]]:
     name, deployed = model.deployment.model, model.deployment.deployed
     found: list[tuple[str, str]] = []
     for status in model.slots:
-        is_stable = status.spec.version == deployed.version
-        if is_stable and status.sockets:
+        is_deployed = status.spec.version == deployed.version
+        if is_deployed and status.sockets and status.spec.name in routed:
             url = f"{address}/v1/models/{name}:predict"
-            found.append((f"serves {name}", f"✓ {url}   → stable = {deployed.version}"))
+            channel = "stable = " if model.stable_channel == deployed.version else ""
+            found.append((f"serves {name}", f"✓ {url}   → {channel}{deployed.version}"))
         why = f": {status.detail}" if status.detail else ""
         sentence = f"  {name} {status.spec.version} is {status.state.value}{why}"
         found.append((f"slot {status.spec.name}", sentence))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, final
 
 from stemma.delivery.controller import Controller, ControllerParts
+from stemma.delivery.desired import routed_slots
 from stemma.delivery.drill_schedule import DrillSchedule
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.parts import DeliveryParts
@@ -85,13 +86,16 @@ class ServeOptions:
     reason: str = ""
 
 
-def serve(root: Path, options: ServeOptions, told: Told) -> None:
+def serve(root: Path, options: ServeOptions, told: Told) -> int:
     """Serve until SIGINT or SIGTERM; returns when everything has ended.
 
     Args:
         root: The project's folder.
         options: How.
         told: Takes one sentence at each change.
+
+    Returns:
+        Number of the signal that ended it.
 
     Raises:
         ConflictError: If a server runs already, or the port is taken.
@@ -118,7 +122,8 @@ def serve(root: Path, options: ServeOptions, told: Told) -> None:
             )
             _end_other_plane(layout, record)
             with _stop_signals() as stop, Server(hub, record) as server:
-                server.run(stop, Chronicle(hub.serving, told))
+                server.run(stop, Chronicle(hub.serving, server.routed, told))
+                return stop.number
 
 
 def stop(root: Path) -> bool:
@@ -242,6 +247,10 @@ class Server:
                 chronicle.complain(f"a fault in stemma: {type(error).__name__}: {error}")
             stop.wait(_ROUND_SECONDS)
 
+    def routed(self) -> frozenset[str]:
+        """Return the slots that requests are sent to."""
+        return routed_slots(make_routes(self._parts.layout, self._plane).current().models)
+
     def _keep_house(self, chronicle: Chronicle) -> None:
         self._plane.rotate(_LOG_LIMIT_BYTES)
         desires = self._parts.reader.read()
@@ -274,12 +283,27 @@ class Server:
         )
 
 
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event while the block runs."""
-    stop = threading.Event()
+@final
+class Stop(threading.Event):
+    """Set by the signal that is to end the server.
 
-    def ask(_: int, __: object) -> None:
+    Attributes:
+        number: Number of that signal; 0 before.
+    """
+
+    def __init__(self) -> None:
+        """Wait for a signal."""
+        super().__init__()
+        self.number = 0
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into an event while the block runs."""
+    stop = Stop()
+
+    def ask(number: int, _: object) -> None:
+        stop.number = number
         stop.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
