@@ -1,0 +1,1 @@
+"""Codecs of tensor blocks: from raw bytes to fewer bytes and back, bit for bit."""
