@@ -33,7 +33,7 @@ from stemma.delivery.service import DeliveryService
 from stemma.delivery.slots.base import SlotSpec, SlotState, SlotStatus
 from stemma.delivery.slots.supervisor import Supervisor
 from stemma.domain.rollout import Observations, Rollout, RolloutState, Step
-from stemma.domain.rollout_steps import advance
+from stemma.domain.rollout_steps import advance, is_judged
 from stemma.domain.routing import RouteTable
 from stemma.domain.traffic import Interval, MetricCounts
 
@@ -157,7 +157,9 @@ class Controller:
         parts = self._parts
         canary = desire.spec(rollout.canary)
         status = parts.supervisor.statuses().get(canary.name)
-        intervals, position = read_intervals(parts.plane.access_log, rollout.position)
+        intervals, position = read_intervals(
+            parts.plane.access_log, rollout.position, is_from_end=not is_judged(rollout)
+        )
         validation = (
             parts.validations.result(rollout) if rollout.state is RolloutState.VALIDATING else None
         )

@@ -110,6 +110,16 @@ class Rollback:
             ConflictError: If ``to`` was never stable, or serves already.
             UnavailableError: If no version could be made ready.
         """
+        try:
+            return self._run(request)
+        except ConflictError as error:
+            if error.code != "rollout-running":
+                raise
+            # A rollout began after production was read: it is part of what is to be undone.
+            self._told(f"{error.message}; rolling that back")
+            return self._run(request)
+
+    def _run(self, request: RollbackRequest) -> RollbackReport:
         began = self._parts.clock()
         desire = find_desire(self._parts.reader, request.model)
         candidates = choose(desire, request.to)

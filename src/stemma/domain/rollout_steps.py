@@ -14,6 +14,8 @@ Invariants:
     * Time counts only while the data plane confirms the weight, and at most ``MOST_SECONDS`` per
       look: a clock that jumps neither promotes nor hangs, nor does a server that was down.
     * The judge goes on while a rollout is paused with traffic on the canary.
+    * A look that has nothing to judge and decides nothing leaves the rollout as it was, so that
+      whoever stores rollouts writes nothing while a version is validated or starts.
 
 This module moves no traffic and stores nothing; the same looks give the same steps.
 """
@@ -34,6 +36,7 @@ MOST_SECONDS: Final = 10.0
 """Most that one look may add to the time a step was held."""
 
 _SECONDS_BETWEEN_LOOK_LINES: Final = 60.0
+_SECONDS_BETWEEN_IDLE_LOOKS: Final = 5.0
 _JUDGED: Final = {RolloutState.CANARY, RolloutState.PROMOTING}
 
 
@@ -73,7 +76,26 @@ def advance(rollout: Rollout, observations: Observations, now: datetime) -> Step
         return ended(step, now)
     went_on = _gone_on(step.rollout, observations)
     both = Step(rollout=went_on.rollout, decisions=(*step.decisions, *went_on.decisions))
+    if not both.decisions and is_idle(rollout, observations, now):
+        return Step(rollout=rollout)
     return ended(both, now)
+
+
+def is_judged(rollout: Rollout) -> bool:
+    """Return whether what requests came to is evidence now."""
+    return rollout.course in _JUDGED
+
+
+def is_idle(rollout: Rollout, observations: Observations, now: datetime) -> bool:
+    """Return whether a look has nothing that were worth keeping."""
+    if not is_judged(rollout):
+        return True
+    if rollout.state is not RolloutState.PAUSED or rollout.last_look_at is None:
+        return False
+    seen = observations.interval
+    if seen.canary.requests or seen.stable.requests or seen.metrics:
+        return False
+    return 0.0 <= (now - rollout.last_look_at).total_seconds() < _SECONDS_BETWEEN_IDLE_LOOKS
 
 
 def moved(rollout: Rollout, state: RolloutState, why: str, *, kind: str = "state") -> Step:

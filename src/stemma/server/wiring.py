@@ -23,6 +23,8 @@ from stemma.catalog.releasing import Releaser, read_fix_rows
 from stemma.catalog.service import CatalogService
 from stemma.db.chunk_index import SqlChunkIndex
 from stemma.db.engine import Database
+from stemma.delivery.layout import ServeLayout
+from stemma.delivery.server_file import server_lock
 from stemma.domain.errors import IntegrityError, NoProjectError, NotFoundError
 from stemma.domain.policy import ModelPolicy
 from stemma.hub.base import DoctorReport, Finding
@@ -189,11 +191,15 @@ def rebuild_project(start: Path | None = None) -> dict[str, int]:
     Raises:
         NoProjectError: If there is no project here or above.
         LockedError: If another command is writing.
+        ConflictError: If a server of the project runs (``server-running``).
     """
     root = find_project(start)
     settings = load_settings(root)
     state = root / STATE_FOLDER
-    with StoreLock(state).exclusive(timeout_seconds=settings.lock_timeout_seconds):
+    with (
+        server_lock(ServeLayout(state=state)),
+        StoreLock(state).exclusive(timeout_seconds=settings.lock_timeout_seconds),
+    ):
         made = rebuild(database_url(root, settings), LocalBackend(state / "objects"))
     hub = open_hub(root)
     try:

@@ -379,12 +379,42 @@ def test_the_log_stays_short_however_often_one_looks() -> None:
     assert drive.log == []
 
 
-def test_the_position_in_the_log_moves_with_the_counts(drive: Drive) -> None:
+def test_the_position_in_the_log_moves_with_the_counts(on_canary: Drive) -> None:
     """A request would be counted twice, or never."""
     position = LogPosition(file="access.log:7", offset_bytes=4096)
-    assert drive.look(Observations(position=position)).position == position
-    assert drive.look(Observations()).position == position
-    assert drive.rollout.last_look_at == drive.now
+    assert on_canary.look(Observations(position=position)).position == position
+    assert on_canary.look(Observations()).position == position
+    assert on_canary.rollout.last_look_at == on_canary.now
+
+
+def test_what_was_served_before_the_canary_is_not_counted(drive: Drive) -> None:
+    """Requests that came before the canary had any would be taken for evidence."""
+    drive.until(RolloutState.WARMING)
+    position = LogPosition(file="access.log:7", offset_bytes=4096)
+    entered = drive.look(Observations(position=position, is_canary_ready=True, interval=GOOD))
+    assert entered.state is RolloutState.CANARY
+    assert entered.position == position
+    assert entered.judge.total == Interval()
+
+
+def test_a_look_that_has_nothing_to_judge_leaves_the_rollout_as_it_was(drive: Drive) -> None:
+    """A rollout that only waits would be written to the disk twice a second."""
+    before = drive.rollout
+    assert drive.look(Observations(interval=GOOD, position=LogPosition(offset_bytes=1))) == before
+    drive.until(RolloutState.WARMING)
+    before = drive.rollout
+    assert drive.look(Observations(interval=GOOD, position=LogPosition(offset_bytes=1))) == before
+
+
+def test_a_paused_rollout_without_requests_is_looked_at_rarely(on_canary: Drive) -> None:
+    """A pause over the weekend would write to the disk all the time."""
+    on_canary.ask(RolloutCommand.PAUSE)
+    weight = on_canary.rollout.weight_bp
+    kept = {
+        on_canary.look(Observations(weight_in_force_bp=weight), seconds=0.5).last_look_at
+        for _ in range(40)
+    }
+    assert 2 < len(kept) <= 6
 
 
 def test_a_stored_rollout_comes_back_and_garbage_is_refused(on_canary: Drive) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from stemma.domain.errors import NoProjectError
-from stemma.server.wiring import find_project, init_project, open_hub
+from stemma.delivery.layout import ServeLayout
+from stemma.delivery.server_file import server_lock
+from stemma.domain.errors import ConflictError, NoProjectError
+from stemma.server.wiring import find_project, init_project, open_hub, rebuild_project
 
 
 @pytest.fixture
@@ -36,6 +38,18 @@ def test_a_project_is_found_from_a_folder_below(inside: Path) -> None:
     below = inside / "a" / "b"
     below.mkdir(parents=True)
     assert find_project(below) == inside.resolve()
+
+
+def test_the_database_is_not_made_again_under_a_server(inside: Path) -> None:
+    """A server would go on with rows that are gone, and move traffic by them."""
+    init_project(inside)
+    with (
+        server_lock(ServeLayout(state=inside.resolve() / ".stemma")),
+        pytest.raises(ConflictError) as caught,
+    ):
+        rebuild_project(inside)
+    assert caught.value.code == "server-running"
+    assert rebuild_project(inside)["releases"] == 0
 
 
 def test_no_project_names_the_command_that_makes_one(inside: Path) -> None:
