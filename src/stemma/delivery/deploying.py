@@ -12,6 +12,9 @@ from stemma.domain.errors import DeniedError, InvalidInputError
 from stemma.domain.manifest import Manifest
 from stemma.domain.rollout import Deployed
 
+_PREDICT: Final = "predict"
+"""What the runtime answers for every loader."""
+
 _SERVED_LOADERS: Final = frozenset({"sklearn", "torch", "onnx"})
 
 
@@ -70,4 +73,21 @@ def check_servable(label: str, version: str, manifest: Manifest) -> None:
             f"{label} was recorded as plain files, which nothing here can ask for predictions",
             code="not-servable",
             hint="record the live model with run.model(...), or an ONNX file",
+        )
+
+
+def check_methods(label: str, manifest: Manifest, configuration: Configuration) -> None:
+    """Refuse a configuration that serves methods the version does not have.
+
+    Raises:
+        InvalidInputError: Naming them, and those it has.
+    """
+    known = sorted({_PREDICT, *manifest.architecture.signature.methods})
+    unknown = [name for name in configuration.methods if name not in known]
+    if unknown:
+        model = label.partition("@")[0]
+        raise InvalidInputError(
+            f"model.{model}.serve.methods: {label} has no {', '.join(unknown)}",
+            code="bad-setting",
+            hint=f"it has {', '.join(known)}",
         )

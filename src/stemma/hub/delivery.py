@@ -62,6 +62,10 @@ class RolloutRequest:
 class DeliveryVerbs(Protocol):
     """Verbs on what serves."""
 
+    def check_deploy(self, ref: str, *, is_stable: bool = False) -> None:
+        """Raise what ``deploy`` would, and change nothing."""
+        ...
+
     def deploy(self, ref: str, *, is_stable: bool = False, reason: str = "") -> Deployment:
         """Let ``ref`` serve its model at once; ``is_stable`` moves the channel ``stable`` there.
 

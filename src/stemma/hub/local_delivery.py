@@ -14,7 +14,12 @@ from typing import Final
 from typing_extensions import override
 
 from stemma.delivery.access_log import arrival_times_ms, end_of
-from stemma.delivery.deploying import check_servable, configuration_of, to_deployed
+from stemma.delivery.deploying import (
+    check_methods,
+    check_servable,
+    configuration_of,
+    to_deployed,
+)
 from stemma.delivery.drill import Drill, DrillRequest
 from stemma.delivery.rollback import Rollback, RollbackRequest, find_desire
 from stemma.delivery.server_file import is_server_running
@@ -30,7 +35,7 @@ from stemma.delivery.values import (
     ServingView,
     StagingReport,
 )
-from stemma.domain.configuration import configuration_digest
+from stemma.domain.configuration import Configuration, configuration_digest
 from stemma.domain.errors import ConflictError, NotFoundError, UnavailableError
 from stemma.domain.release import STABLE, prerelease_on_stable, refuse_prerelease_on_stable
 from stemma.domain.rollout import Rollout, RolloutCommand, RolloutId, Step
@@ -55,23 +60,29 @@ class LocalDelivery(LocalVersions, DeliveryVerbs):
     _parts: LocalParts
 
     @override
-    def deploy(self, ref: str, *, is_stable: bool = False, reason: str = "") -> Deployment:
+    def check_deploy(self, ref: str, *, is_stable: bool = False) -> None:
         view = self._servable(ref)
         if is_stable:
             refuse_prerelease_on_stable(view.model, STABLE, view.version)
+        current = self._parts.delivery.service.deployment(view.model)
+        if current is not None and current.deployed.version != view.version:
+            raise ConflictError(
+                f"{view.model} {current.deployed.version} serves already",
+                code="another-version-serves",
+                hint=f"stemma rollout {view.label}, or stemma rollback {view.model}",
+            )
+
+    @override
+    def deploy(self, ref: str, *, is_stable: bool = False, reason: str = "") -> Deployment:
         service = self._parts.delivery.service
         with self._parts.writing():
+            self.check_deploy(ref, is_stable=is_stable)
+            view = self.resolve(ref)
             configuration = service.put_configuration(
-                view.model, configuration_of(self._parts.models, view.model), by=self._parts.user
+                view.model, self._configuration_of(view), by=self._parts.user
             )
             wanted = to_deployed(view.version, view.digest, configuration)
             current = service.deployment(view.model)
-            if current is not None and current.deployed.version != view.version:
-                raise ConflictError(
-                    f"{view.model} {current.deployed.version} serves already",
-                    code="another-version-serves",
-                    hint=f"stemma rollout {view.label}, or stemma rollback {view.model}",
-                )
             is_moved = is_stable and view.version != self._stable_version(view.model)
             if current is not None and current.deployed == wanted and not is_moved:
                 return current
@@ -97,7 +108,7 @@ class LocalDelivery(LocalVersions, DeliveryVerbs):
     @override
     def validate(self, request: StagingRequest, told: Told) -> StagingReport:
         view = self._servable(request.ref)
-        configuration = configuration_of(self._parts.models, view.model)
+        configuration = self._configuration_of(view)
         digest = str(configuration_digest(configuration))
         spec = SlotSpec(
             name=f"{view.model}-{view.version}{SUFFIX}",
@@ -164,7 +175,7 @@ class LocalDelivery(LocalVersions, DeliveryVerbs):
             )
         with self._parts.writing():
             configuration = delivery.service.put_configuration(
-                view.model, configuration_of(self._parts.models, view.model), by=self._parts.user
+                view.model, self._configuration_of(view), by=self._parts.user
             )
             step = begin(
                 Rollout(
@@ -242,7 +253,14 @@ class LocalDelivery(LocalVersions, DeliveryVerbs):
     def _servable(self, ref: str) -> VersionView:
         view = self.resolve(ref)
         check_servable(view.label, view.version, view.manifest)
+        self._configuration_of(view)
         return view
+
+    def _configuration_of(self, view: VersionView) -> Configuration:
+        """Return what ``stemma.toml`` says now, if the version can do it."""
+        found = configuration_of(self._parts.models, view.model)
+        check_methods(view.label, view.manifest, found)
+        return found
 
     def _stable_version(self, model: str) -> str:
         return self._parts.catalog.channels(model).get(STABLE, "")

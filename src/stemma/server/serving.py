@@ -112,7 +112,7 @@ def serve(root: Path, options: ServeOptions, told: Told) -> int:
         layout = hub.parts.delivery.layout
         with server_lock(layout):
             for ref in options.refs:
-                hub.deploy(ref, is_stable=options.is_stable, reason=options.reason)
+                hub.check_deploy(ref, is_stable=options.is_stable)
             record = ServerRecord(
                 pid=os.getpid(),
                 host=options.host,
@@ -122,6 +122,9 @@ def serve(root: Path, options: ServeOptions, told: Told) -> int:
             )
             _end_other_plane(layout, record)
             with _stop_signals() as stop, Server(hub, record) as server:
+                # Only now: what is refused above, a port in use too, has changed nothing.
+                for ref in options.refs:
+                    hub.deploy(ref, is_stable=options.is_stable, reason=options.reason)
                 server.run(stop, Chronicle(hub.serving, server.routed, told))
                 return stop.number
 

@@ -180,7 +180,9 @@ def _deploy_into(
             hint="stemma serve MODEL@VERSION adds to it; stemma serve --stop ends it",
         )
     is_stable = options["channel"] == "stable"
-    # All of them first: one that is refused must not wait for the processes of another.
+    # All of them first: when one is refused nothing has changed, and nobody has waited.
+    for ref in options["refs"]:
+        hub.check_deploy(ref, is_stable=is_stable)
     models = [
         hub.deploy(ref, is_stable=is_stable, reason=options["reason"]).model
         for ref in options["refs"]
