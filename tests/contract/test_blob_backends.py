@@ -1,12 +1,17 @@
 """Every blob backend passes the one contract."""
 
+import os
+import secrets
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stemma.store.backends.addresses import parse_address
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.local import LocalBackend
 from stemma.store.backends.memory import MemoryBackend
+from stemma.store.backends.opening import open_backend
 from stemma.testing.blob_backend_contract import BlobBackendContract
 
 
@@ -24,3 +29,25 @@ class TestMemoryBackend(BlobBackendContract):
     @pytest.fixture
     def backend(self) -> BlobBackend:
         return MemoryBackend()
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+class TestCloudBackend(BlobBackendContract):
+    """A bucket, over the wire."""
+
+    @pytest.fixture
+    def backend(self, s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> BlobBackend:
+        for name, value in s3_server.variables.items():
+            monkeypatch.setenv(name, value)
+        bucket = f"contract-{secrets.token_hex(4)}"
+        s3_server.make_bucket(bucket)
+        return open_backend(parse_address(f"s3://{bucket}/some/prefix"), os.environ)
+
+    def test_a_blob_too_large_for_one_request_comes_back(self, backend: BlobBackend) -> None:
+        """The recipe of a huge file would be lost, or replaced."""
+        large = bytes(range(256)) * (65 << 12)
+        assert backend.put("a/large", large)
+        assert backend.get("a/large") == large
+        assert not backend.put("a/large", b"x" * len(large))
+        assert backend.get_range("a/large", len(large) - 3, 10) == large[-3:]

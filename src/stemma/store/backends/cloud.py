@@ -1,0 +1,352 @@
+"""A ``BlobBackend`` in the cloud: S3 and what speaks it, Google Cloud Storage, Azure.
+
+Invariants:
+    * ``put`` is one conditional request (``If-None-Match: *``), so of two writers one creates.
+      A blob over 64 MiB goes up in parts, which stores cannot make conditional: it is looked
+      for first, and of two writers at the same moment the later one's bytes stay.  Keys name
+      content, so the bytes are the same.
+    * Requests that fail for a passing reason are repeated with growing pauses, at most six
+      times in a minute; then the error says that the same command may work later.
+    * Credentials come from the environment and the usual files only, and are never stored.
+
+It relies on the store's listing in order of key, as all three document.  It does not
+verify contents.
+"""
+
+from __future__ import annotations
+
+import configparser
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, final
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from stemma.domain.errors import DeniedError, NotFoundError, StemmaError, UnavailableError
+from stemma.store.backends.addresses import Address
+from stemma.store.backends.base import BlobStat, check_key
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+_MULTIPART_BYTES: Final = 64 << 20
+_THREADS: Final = 8
+_LIST_CHUNK: Final = 1000
+_METADATA_HOST: Final = ("169.254.169.254", 80)
+_METADATA_SECONDS: Final = 1.0
+_NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
+_NOT_ALLOWED: Final = (
+    "401 Unauthorized",
+    "403 Forbidden",
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+)
+_METADATA_NAMES: Final = ("169.254.169.254", "metadata.google.internal", "MissingCredential")
+
+Store = S3Store | GCSStore | AzureStore
+
+
+def open_cloud(address: Address, variables: Mapping[str, str]) -> CloudBackend:
+    """Return the backend of a bucket, with credentials from the usual places.
+
+    Raises:
+        DeniedError: If there are none (``no-credentials``).
+        NotFoundError: If the address cannot be opened.
+    """
+    # No size is known beforehand, so a stalled connection is told by its silence.
+    client: ClientConfig = {
+        "connect_timeout": timedelta(seconds=5),
+        "read_timeout": timedelta(seconds=60),
+        "timeout": timedelta(minutes=10),
+    }
+    retry: RetryConfig = {
+        "max_retries": 6,
+        "retry_timeout": timedelta(seconds=60),
+        "backoff": {"init_backoff": timedelta(milliseconds=200), "base": 2},
+    }
+    prefix = address.path or None
+    store: Store
+    with _translated(address, ""):
+        match address.scheme:
+            case "s3":
+                config = _s3_config(address, variables)
+                client["allow_http"] = _endpoint(config, variables).startswith("http://")
+                store = S3Store(
+                    address.bucket,
+                    prefix=prefix,
+                    config=config,
+                    client_options=client,
+                    retry_config=retry,
+                )
+            case "gs":
+                store = GCSStore(
+                    address.bucket, prefix=prefix, client_options=client, retry_config=retry
+                )
+            case _:
+                store = AzureStore(
+                    address.bucket, prefix=prefix, client_options=client, retry_config=retry
+                )
+    return CloudBackend(store, address)
+
+
+@final
+class CloudBackend:
+    """Blobs as objects of one bucket, under a prefix."""
+
+    def __init__(self, store: Store, address: Address) -> None:
+        """Stand on a store; nothing is asked yet."""
+        self._store = store
+        self._address = address
+
+    def put(self, key: str, data: bytes) -> bool:
+        """Write a blob durably unless the key exists; return whether it was created."""
+        check_key(key)
+        with _translated(self._address, key):
+            if len(data) > _MULTIPART_BYTES:
+                if self.exists(key):
+                    return False
+                obstore.put(self._store, key, data, use_multipart=True)
+                return True
+            try:
+                obstore.put(self._store, key, data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def put_many(self, blobs: Mapping[str, bytes]) -> frozenset[str]:
+        """Write many blobs, several at a time; return the keys that were created."""
+        for key in blobs:
+            check_key(key)
+        if not blobs:
+            return frozenset()
+        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+            created = pool.map(self.put, blobs.keys(), blobs.values())
+            return frozenset(
+                key for key, is_new in zip(blobs.keys(), created, strict=True) if is_new
+            )
+
+    def get(self, key: str) -> bytes:
+        """Return a blob."""
+        check_key(key)
+        with _translated(self._address, key):
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def get_range(self, key: str, offset: int, size_bytes: int) -> bytes:
+        """Return up to ``size_bytes`` from ``offset``."""
+        check_key(key)
+        if not size_bytes:
+            self.size(key)  # a missing blob has no empty range either
+            return b""
+        with _translated(self._address, key):
+            try:
+                found = obstore.get_range(self._store, key, start=offset, length=size_bytes)
+            except BaseError as error:
+                if _is_past_the_end(error):
+                    return b""
+                raise
+            return bytes(found)
+
+    def exists(self, key: str) -> bool:
+        """Return whether the key holds a blob."""
+        try:
+            self.size(key)
+        except NotFoundError as error:
+            if error.code != "blob-not-found":
+                raise
+            return False
+        return True
+
+    def size(self, key: str) -> int:
+        """Return a blob's size in bytes."""
+        check_key(key)
+        with _translated(self._address, key):
+            return int(obstore.head(self._store, key)["size"])
+
+    def list(self, prefix: str = "") -> Iterator[BlobStat]:
+        """Yield every blob whose key starts with ``prefix``, in order of key."""
+        # The store takes whole folders for prefixes only.
+        folder = prefix.rpartition("/")[0]
+        with _translated(self._address, prefix):
+            for batch in obstore.list(self._store, folder or None, chunk_size=_LIST_CHUNK):
+                for item in batch:
+                    if item["path"].startswith(prefix):
+                        yield BlobStat(
+                            key=item["path"],
+                            size_bytes=item["size"],
+                            modified_at=item["last_modified"],
+                        )
+
+    def delete(self, key: str) -> bool:
+        """Remove a blob; return whether it was there."""
+        existed = self.exists(key)
+        self.delete_many([key])
+        return existed
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove many blobs; missing ones are ignored."""
+        doomed = list(keys)
+        for key in doomed:
+            check_key(key)
+        if not doomed:
+            return
+        with _translated(self._address, doomed[0]):
+            try:
+                obstore.delete(self._store, doomed)
+            except FileNotFoundError:
+                # Google and Azure stop at what is missing: one by one then.
+                for key in doomed:
+                    self._delete_if_there(key)
+
+    def _delete_if_there(self, key: str) -> None:
+        try:
+            obstore.delete(self._store, key)
+        except FileNotFoundError:
+            return
+
+
+def _is_past_the_end(error: BaseError) -> bool:
+    text = str(error)
+    return "status code: 416" in text or "InvalidRange" in text
+
+
+# credentials --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Profile:
+    """What the files of the AWS command line say for one profile."""
+
+    credentials: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+def _s3_config(address: Address, variables: Mapping[str, str]) -> S3Config:
+    """Return what the environment does not say itself: the profile's keys, region, endpoint.
+
+    Raises:
+        DeniedError: If there are no credentials anywhere.
+    """
+    profile = _read_profile(variables)
+    config: S3Config = {}
+    if not variables.get("AWS_ACCESS_KEY_ID") and "aws_access_key_id" in profile.credentials:
+        config["access_key_id"] = profile.credentials["aws_access_key_id"]
+        config["secret_access_key"] = profile.credentials.get("aws_secret_access_key", "")
+        if "aws_session_token" in profile.credentials:
+            config["session_token"] = profile.credentials["aws_session_token"]
+    elif not _has_s3_credentials(variables):
+        raise _no_credentials(address)
+    if not variables.get("AWS_REGION") and not variables.get("AWS_DEFAULT_REGION"):
+        config["region"] = profile.settings.get("region", "us-east-1")
+    if "endpoint_url" in profile.settings and not _endpoint({}, variables):
+        config["endpoint"] = profile.settings["endpoint_url"]
+    return config
+
+
+def _endpoint(config: S3Config, variables: Mapping[str, str]) -> str:
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    named = next((variables[name] for name in names if variables.get(name)), "")
+    return named or config.get("endpoint", "")
+
+
+def _read_profile(variables: Mapping[str, str]) -> _Profile:
+    # Not Path.home(), which raises for a user without a home, as many containers have.
+    home = Path(variables.get("HOME", "/nonexistent")) / ".aws"
+    name = variables.get("AWS_PROFILE") or "default"
+    keys = _read_ini(Path(variables.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials"))
+    settings = _read_ini(Path(variables.get("AWS_CONFIG_FILE") or home / "config"))
+    of_profile = settings.get(name if name == "default" else f"profile {name}", {})
+    return _Profile(credentials={**of_profile, **keys.get(name, {})}, settings=of_profile)
+
+
+def _read_ini(path: Path) -> dict[str, dict[str, str]]:
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, configparser.Error):
+        return {}  # as if it were not there: the environment may say all that is needed
+    return {section: dict(parser[section]) for section in parser.sections()}
+
+
+def _has_s3_credentials(variables: Mapping[str, str]) -> bool:
+    """Whether anything can give credentials; asks a machine in the cloud for a second at most."""
+    names = (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    )
+    if any(variables.get(name) for name in names):
+        return True
+    if variables.get("AWS_SKIP_SIGNATURE", "").lower() in {"1", "true", "yes"}:
+        return True  # a bucket that everybody may read
+    if variables.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        return False
+    try:
+        socket.create_connection(_METADATA_HOST, timeout=_METADATA_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+# errors -------------------------------------------------------------------------------------
+
+
+def _no_credentials(address: Address) -> DeniedError:
+    return DeniedError(
+        f"no credentials for {address.url}",
+        code="no-credentials",
+        hint=f"stemma remote login {address.url}",
+    )
+
+
+@contextmanager
+def _translated(address: Address, key: str) -> Iterator[None]:
+    """Raise what the cloud library raises as errors of our own."""
+    try:
+        yield
+    except (BaseError, FileNotFoundError) as error:
+        raise _translate(error, address, key) from error
+
+
+def _translate(error: Exception, address: Address, key: str) -> StemmaError:
+    # The library gives one class for most failures; the status stands in the text.
+    text = str(error).partition("\n\nDebug source:")[0]
+    if any(sign in text for sign in _NO_BUCKET):
+        return NotFoundError(
+            f"there is no bucket {address.bucket} at {address.url}",
+            code="bucket-not-found",
+            hint="make it with the tools of your cloud, or: stemma remote list",
+        )
+    if isinstance(error, FileNotFoundError):
+        return NotFoundError(f"no blob {key}", code="blob-not-found")
+    if any(sign in text for sign in _METADATA_NAMES):
+        return _no_credentials(address)
+    is_denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    if is_denied or any(sign in text for sign in _NOT_ALLOWED):
+        return DeniedError(
+            f"{address.url} refuses: {_first_line(text)}",
+            code="remote-denied",
+            hint=f"stemma remote login {address.url}",
+        )
+    return UnavailableError(
+        f"{address.url} does not answer: {_first_line(text)}",
+        code="remote-unavailable",
+        hint="run the same command again later; what has arrived is not sent again",
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0][:300] if text else "no reason given"
