@@ -250,8 +250,13 @@ class Production:
                 self.server.wait(timeout=40)
             self.server.kill()
             self.server.wait()
-        self.command(STEMMA, "serve", "--stop")
-        return processes_of(self.root, self.layout.sockets())
+        try:
+            self.command(STEMMA, "serve", "--stop")
+        finally:
+            left = processes_of(self.root, self.layout.sockets())
+            for line in left:
+                os.kill(int(line.partition(":")[0]), signal.SIGKILL)
+        return left
 
 
 def processes_of(*folders: Path) -> list[str]:
@@ -276,20 +281,27 @@ def quantiles(values: Iterable[float], digits: int = 3) -> dict[str, float]:
 
 
 @contextmanager
-def production(plane: str = "envoy") -> Iterator[Production]:
-    """Yield a project that serves ``digits@1.0.0`` to whoever comes; ends everything."""
+def production(plane: str = "envoy", *, is_serving: bool = True) -> Iterator[Production]:
+    """Yield a project that serves ``digits@1.0.0`` to whoever comes; ends everything.
+
+    Args:
+        plane: ``envoy`` or ``builtin``.
+        is_serving: Record three versions and serve; else the project is empty.
+    """
     with tempfile.TemporaryDirectory(prefix="production-") as name:
         root = Path(name).resolve()
         for file in ("train.py", "stemma.toml", "requests.py"):
             shutil.copy(_DEMO / file, root / file)
         made = Production(root=root, plane=plane, port=free_port())
         made.command(STEMMA, "init")
-        made.release(_FIRST)
-        made.good = made.release("LogisticRegression(C=0.9, max_iter=500)")
-        made.trap = made.release("LogisticRegression(C=0.6, max_iter=500)", has_imputer=False)
         made.command(sys.executable, "requests.py", "requests.jsonl")
         try:
-            made.serve(f"{MODEL}@{STABLE}", "--channel", "stable")
+            if is_serving:
+                made.release(_FIRST)
+                made.good = made.release("LogisticRegression(C=0.9, max_iter=500)")
+                estimator = "LogisticRegression(C=0.6, max_iter=500)"
+                made.trap = made.release(estimator, has_imputer=False)
+                made.serve(f"{MODEL}@{STABLE}", "--channel", "stable")
             yield made
         finally:
             left = made.end()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from stemma.delivery.values import ModelServing, ServingView
+
+_AGAIN_SECONDS: Final = 60.0
+"""A disk that is full must not be filled further by saying so ten times a second."""
 
 
 @final
@@ -17,17 +21,19 @@ class Chronicle:
         look: Callable[[], ServingView],
         routed: Callable[[], frozenset[str]],
         told: Callable[[str], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Look with ``look`` and at the slots that requests are sent to, tell ``told``."""
         self._look = look
         self._routed = routed
         self._told = told
         self._seen: dict[str, str] = {}
+        self._monotonic = monotonic
         self._complaint = ""
+        self._complained_at = 0.0
 
     def tell(self) -> None:
         """Tell every change since the last call."""
-        self._complaint = ""
         view, routed = self._look(), self._routed()
         for model in view.models:
             for key, sentence in _sentences(view.server.address, model, routed):
@@ -40,9 +46,10 @@ class Chronicle:
         self._told(f"! {sentence}")
 
     def complain(self, message: str) -> None:
-        """Tell what went wrong in a round, once until something else happens."""
-        if message != self._complaint:
-            self._complaint = message
+        """Tell what went wrong in a round; the same again once a minute at most."""
+        now = self._monotonic()
+        if message != self._complaint or now - self._complained_at >= _AGAIN_SECONDS:
+            self._complaint, self._complained_at = message, now
             self._told(f"! {message}; users go on being served, trying again")
 
 
