@@ -1,0 +1,198 @@
+"""The two verbs: a tensor block to its stored bytes and back, bit for bit.
+
+Normative text: ``docs/formats/store.md`` §Codecs of tensor blocks.
+
+Invariants:
+    * ``decode_block`` of what ``encode_block`` returned, with the parent it named, is the block,
+      whatever the bits mean (NaNs with payloads, subnormals, -0.0).
+    * A payload is never larger than the block: what does not shrink is stored raw.
+    * A payload that no writer makes raises ``block-damaged`` and allocates no more than a small
+      multiple of the block's size.
+
+This module does not check digests, and does not choose among parents that the caller did not
+name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from stemma.domain.errors import InvalidInputError
+from stemma.store.codecs.base import BLOCK_BYTES, EncodedBlock, Method, Parent
+from stemma.store.codecs.cast import is_castable, predict
+from stemma.store.codecs.choose import choose
+from stemma.store.codecs.delta import group_order, is_groupable, residuals, restore
+from stemma.store.codecs.planes import pack, unpack
+from stemma.store.codecs.words import (
+    Planes,
+    Words,
+    as_words,
+    is_rotated,
+    merge,
+    rotate_left,
+    rotate_right,
+    split,
+    tiles,
+    word_bytes,
+)
+from stemma.store.codecs.zstd import compress_plainly, damaged, decompress_exactly
+
+_TOO_SMALL_BYTES: Final = 64
+"""Below this the sizes and headers of planes eat what they save."""
+
+_DIFFERENCES: Final = frozenset({Method.SUBTRACT, Method.SUBTRACT_GROUPED, Method.CAST})
+
+
+def encode_block(
+    data: bytes, dtype: str, parents: Sequence[Parent] = ()
+) -> tuple[EncodedBlock, int]:
+    """Return a block as stored and the index of the parent it needs, -1 for none.
+
+    Args:
+        data: The raw bytes, at most ``BLOCK_BYTES``.
+        dtype: The element type.
+        parents: What the block may be the difference to; those of no use are passed over.
+
+    Raises:
+        InvalidInputError: If the block is too large.
+    """
+    if len(data) > BLOCK_BYTES:
+        raise InvalidInputError(
+            f"a block of {len(data)} bytes is larger than {BLOCK_BYTES}", code="block-too-large"
+        )
+    raw = EncodedBlock(method=Method.RAW, payload=data)
+    if len(data) < _TOO_SMALL_BYTES:
+        return raw, -1
+    if len(data) % word_bytes(dtype):
+        method, index = Method.ZSTD, -1
+    else:
+        method, index, _ = choose(data, dtype, parents)
+    encoded = encode_as(method, data, dtype, parents[index] if index >= 0 else None)
+    if len(encoded.payload) < len(data):
+        return encoded, index
+    return raw, -1
+
+
+def encode_as(method: Method, data: bytes, dtype: str, parent: Parent | None) -> EncodedBlock:
+    """Return a block as stored by one method, whether or not that pays.
+
+    Raises:
+        IntegrityError: If the method cannot store this block against this parent.
+    """
+    if method is Method.RAW:
+        return EncodedBlock(method=method, payload=data)
+    if method is Method.ZSTD:
+        return EncodedBlock(method=method, payload=compress_plainly(data))
+    _check(method, dtype, len(data), parent)
+    words = as_words(data, dtype)
+    planes: Planes = np.empty((words.itemsize, len(words)), dtype=np.uint8)
+    if parent is None or method is Method.PLANES:
+        turn = rotate_left if is_rotated(dtype) else _same
+        for tile in tiles(len(words)):
+            split(turn(words[tile]), planes[:, tile])
+    elif method is Method.SUBTRACT_GROUPED:
+        parent_words = as_words(parent.data, parent.dtype)
+        folded = residuals(words, parent_words)[group_order(parent_words, dtype)]
+        split(folded, planes)
+    else:
+        parent_words = as_words(parent.data, parent.dtype)
+        prediction = _prediction(parent.dtype, dtype)
+        for tile in tiles(len(words)):
+            split(residuals(words[tile], prediction(parent_words[tile])), planes[:, tile])
+    return EncodedBlock(method=method, payload=pack(planes))
+
+
+def decode_block(
+    encoded: EncodedBlock, dtype: str, size_bytes: int, parent: Parent | None
+) -> bytes:
+    """Return a block's raw bytes.
+
+    Args:
+        encoded: What was stored.
+        dtype: The element type.
+        size_bytes: The block's size.
+        parent: What the block is the difference to; ignored by methods that need none.
+
+    Raises:
+        IntegrityError: If the payload or the parent is not what a writer stored.
+    """
+    method, payload = encoded.method, encoded.payload
+    if not 0 <= size_bytes <= BLOCK_BYTES:
+        raise damaged(f"a block of {size_bytes} bytes is larger than {BLOCK_BYTES}")
+    if method is Method.RAW:
+        if len(payload) != size_bytes:
+            raise damaged(f"{len(payload)} raw bytes instead of {size_bytes}")
+        return payload
+    if not size_bytes:
+        raise damaged(f"an empty block stored by {method.name}")
+    if method is Method.ZSTD:
+        return decompress_exactly(payload, size_bytes)
+    _check(method, dtype, size_bytes, parent)
+    width = word_bytes(dtype)
+    planes = unpack(payload, width, size_bytes // width)
+    out: Words = np.empty(size_bytes // width, dtype=f"<u{width}")
+    if parent is None or method is Method.PLANES:
+        _merge_plain(planes, dtype, out)
+    elif method is Method.SUBTRACT_GROUPED:
+        _merge_grouped(planes, parent, out)
+    else:
+        _merge_difference(planes, dtype, parent, out)
+    return out.tobytes()
+
+
+def _merge_plain(planes: Sequence[Planes], dtype: str, out: Words) -> None:
+    turn = rotate_right if is_rotated(dtype) else None
+    for tile in tiles(len(out)):
+        merge([plane[tile] for plane in planes], out[tile])
+        if turn:
+            out[tile] = turn(out[tile])
+
+
+def _merge_grouped(planes: Sequence[Planes], parent: Parent, out: Words) -> None:
+    parent_words = as_words(parent.data, parent.dtype)
+    folded = np.empty_like(out)
+    merge(planes, folded)
+    out[group_order(parent_words, parent.dtype)] = folded
+    restore(out, parent_words, out)
+
+
+def _merge_difference(planes: Sequence[Planes], dtype: str, parent: Parent, out: Words) -> None:
+    parent_words = as_words(parent.data, parent.dtype)
+    prediction = _prediction(parent.dtype, dtype)
+    for tile in tiles(len(out)):
+        merge([plane[tile] for plane in planes], out[tile])
+        restore(out[tile], prediction(parent_words[tile]), out[tile])
+
+
+def _same(words: Words) -> Words:
+    return words
+
+
+def _prediction(parent_dtype: str, dtype: str) -> Callable[[Words], Words]:
+    if parent_dtype == dtype:
+        return _same
+    return lambda words: predict(words, parent_dtype, dtype)
+
+
+def _check(method: Method, dtype: str, size_bytes: int, parent: Parent | None) -> None:
+    """Refuse what no block stored by planes can be."""
+    width = word_bytes(dtype)
+    if size_bytes % width:
+        raise damaged(f"{size_bytes} bytes are not whole words of {dtype}")
+    if method not in _DIFFERENCES:
+        return
+    if parent is None:
+        raise damaged(f"{method.name} without a parent")
+    if method is Method.CAST:
+        is_possible = is_castable(parent.dtype, dtype)
+    else:
+        is_possible = parent.dtype == dtype
+        is_possible &= method is not Method.SUBTRACT_GROUPED or is_groupable(dtype)
+    if not is_possible:
+        raise damaged(f"{method.name} of {dtype} against a parent of {parent.dtype}")
+    parent_bytes = size_bytes // width * word_bytes(parent.dtype)
+    if len(parent.data) != parent_bytes:
+        raise damaged(f"a parent of {len(parent.data)} bytes instead of {parent_bytes}")
