@@ -136,7 +136,8 @@ class Production:
         end = time.monotonic() + seconds
         while not (found := look()):
             if time.monotonic() > end or (server is not None and server.poll() is not None):
-                pytest.fail(f"it did not come about:\n{self.said()}\n{self.logs()}")
+                code = None if server is None else server.poll()
+                pytest.fail(f"it did not come about ({code}):\n{self.said()}\n{self.logs()}")
             time.sleep(LOOK_SECONDS)
         return found
 
@@ -271,7 +272,7 @@ def delivery_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
     passed = {
         name: text
         for name, text in os.environ.items()
-        if name.startswith(("UV_", "PIP_", "SSL_")) or name.lower().endswith("_proxy")
+        if name.startswith(("UV_", "PIP_", "SSL_", "PYTHONPATH")) or name.lower().endswith("_proxy")
     }
     return {
         **passed,
