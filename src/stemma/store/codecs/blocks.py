@@ -80,13 +80,14 @@ def encode_as(method: Method, data: bytes, dtype: str, parent: Parent | None) ->
     """Return a block as stored by one method, whether or not that pays.
 
     Raises:
-        IntegrityError: If the method cannot store this block against this parent.
+        InvalidInputError: If the method cannot store this block against this parent.
     """
     if method is Method.RAW:
         return EncodedBlock(method=method, payload=data)
     if method is Method.ZSTD:
         return EncodedBlock(method=method, payload=compress_plainly(data))
-    _check(method, dtype, len(data), parent)
+    if obstacle := _obstacle(method, dtype, len(data), parent):
+        raise InvalidInputError(f"a block cannot be stored so: {obstacle}", code="block-method")
     words = as_words(data, dtype)
     planes: Planes = np.empty((words.itemsize, len(words)), dtype=np.uint8)
     if parent is None or method is Method.PLANES:
@@ -130,7 +131,8 @@ def decode_block(
         raise damaged(f"an empty block stored by {method.name}")
     if method is Method.ZSTD:
         return decompress_exactly(payload, size_bytes)
-    _check(method, dtype, size_bytes, parent)
+    if obstacle := _obstacle(method, dtype, size_bytes, parent):
+        raise damaged(obstacle)
     width = word_bytes(dtype)
     planes = unpack(payload, width, size_bytes // width)
     out: Words = np.empty(size_bytes // width, dtype=f"<u{width}")
@@ -177,22 +179,23 @@ def _prediction(parent_dtype: str, dtype: str) -> Callable[[Words], Words]:
     return lambda words: predict(words, parent_dtype, dtype)
 
 
-def _check(method: Method, dtype: str, size_bytes: int, parent: Parent | None) -> None:
-    """Refuse what no block stored by planes can be."""
+def _obstacle(method: Method, dtype: str, size_bytes: int, parent: Parent | None) -> str:
+    """Return why a block cannot be stored by planes in this way; empty if it can."""
     width = word_bytes(dtype)
     if size_bytes % width:
-        raise damaged(f"{size_bytes} bytes are not whole words of {dtype}")
+        return f"{size_bytes} bytes are not whole words of {dtype}"
     if method not in _DIFFERENCES:
-        return
+        return ""
     if parent is None:
-        raise damaged(f"{method.name} without a parent")
+        return f"{method.name} without a parent"
     if method is Method.CAST:
         is_possible = is_castable(parent.dtype, dtype)
     else:
         is_possible = parent.dtype == dtype
         is_possible &= method is not Method.SUBTRACT_GROUPED or is_groupable(dtype)
     if not is_possible:
-        raise damaged(f"{method.name} of {dtype} against a parent of {parent.dtype}")
+        return f"{method.name} of {dtype} against a parent of {parent.dtype}"
     parent_bytes = size_bytes // width * word_bytes(parent.dtype)
     if len(parent.data) != parent_bytes:
-        raise damaged(f"a parent of {len(parent.data)} bytes instead of {parent_bytes}")
+        return f"a parent of {len(parent.data)} bytes instead of {parent_bytes}"
+    return ""
