@@ -129,6 +129,9 @@ class Rollback:
             try:
                 phases = self._go_back(request, desire, deployed, spec)
             except (IntegrityError, NotFoundError, UnavailableError) as error:
+                if error.code == "disk-full":
+                    # No version is to blame, and every other one would meet the same.
+                    raise
                 skipped.append(f"{deployed.version}: {error.message}")
                 self._told(f"{deployed.version} cannot serve: {error.message}")
                 continue

@@ -16,6 +16,9 @@ from stemma.domain.errors import InvalidInputError
 
 ALL_TRAFFIC_BP: Final = 10_000
 
+NOT_READY_HEADER: Final = "x-stemma-not-ready"
+"""On an answer of a process that is still loading: a data plane asks another replica."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:

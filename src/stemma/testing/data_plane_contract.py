@@ -160,6 +160,20 @@ class SpreadingContract(_Contract):
         assert world.interval(len(replies)).stable == SideCounts(requests=len(replies))
 
     @pytest.mark.slow
+    def test_a_replica_that_is_loading_leaves_users_to_the_next(self, world: World) -> None:
+        """A process that was restarted answers before it has loaded: half of the users fail."""
+        second = world.add_slot("second-replica", "1.0.0")
+        second.behaviour = "loading"
+        both = replace(world.stable.endpoint, sockets=(str(world.stable.path), str(second.path)))
+        world.publish(0, stable=both)
+        with world.load(threads=4) as replies:
+            world.until_longer(replies, 200)
+        assert {reply.status for reply in replies} == {200}
+        assert second.seen
+        world.stable.behaviour = "loading"
+        assert world.ask(INFER).status == 503
+
+    @pytest.mark.slow
     def test_a_request_under_way_outlives_its_slot(self, world: World) -> None:
         """A slow request must not break because traffic moved on, twice."""
         world.stable.delay_seconds = 1.0

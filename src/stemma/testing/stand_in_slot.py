@@ -16,11 +16,12 @@ from typing import Final, final
 
 from typing_extensions import override
 
-from stemma.domain.routing import Endpoint
+from stemma.domain.routing import NOT_READY_HEADER, Endpoint
 
 _CHUNK_BYTES: Final = 1 << 20
 _OK: Final = 200
 _FAILED: Final = 500
+_UNAVAILABLE: Final = 503
 
 
 @final
@@ -30,7 +31,8 @@ class StandInSlot:
     Attributes:
         name: Name of the slot.
         version: Version it says it serves.
-        behaviour: ``ok``, ``error`` (500) or ``hang``; may be changed at any time.
+        behaviour: ``ok``, ``error`` (500), ``loading`` (503) or ``hang``; may be changed
+            at any time.
         delay_seconds: How long an answer takes.
         seen: When each request arrived (monotonic clock) and its ``x-request-id``.
     """
@@ -118,7 +120,10 @@ class _Handler(BaseHTTPRequestHandler):
         slot.is_over.wait(slot.delay_seconds)
         answer = {"slot": slot.name, "bytes": received, "path": self.path}
         body = json.dumps(answer).encode()
-        self.send_response(_FAILED if slot.behaviour == "error" else _OK)
+        statuses = {"error": _FAILED, "loading": _UNAVAILABLE}
+        self.send_response(statuses.get(slot.behaviour, _OK))
+        if slot.behaviour == "loading":
+            self.send_header(NOT_READY_HEADER, "1")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -28,7 +28,7 @@ from stemma.delivery.access_log import RequestLine
 from stemma.delivery.planes.builtin_log import AccessLog
 from stemma.delivery.planes.builtin_routing import Attempt, Refusal, Routing, ToControl, ToModel
 from stemma.delivery.planes.paths import NOT_RUNNING
-from stemma.domain.routing import Endpoint
+from stemma.domain.routing import NOT_READY_HEADER, Endpoint
 
 _KEPT_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
@@ -76,6 +76,7 @@ class _Trace:
     version: str = ""
     status: int = 0
     attempts: int = 0
+    socket: str = ""
     flags: str = ""
 
     def line(self) -> RequestLine:
@@ -198,14 +199,17 @@ class Proxy:
         trace.slot, trace.version = attempt.endpoint.slot, attempt.endpoint.version
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
-                response = await self._send(request, trace, body, self._replica(attempt.endpoint))
+                trace.socket = self._replica(attempt.endpoint, unlike=trace.socket)
+                response = await self._send(request, trace, body, trace.socket)
                 small = await _small_content(response)
         except TimeoutError as error:
             raise _NoAnswerError(_GATEWAY_TIMEOUT, "UT") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _NoAnswerError(_UNAVAILABLE, "UF") from error
         async with response:
-            is_refused = response.status >= _SERVER_ERROR and not attempt.is_final_on_error
+            is_refused = response.status >= _SERVER_ERROR and (
+                NOT_READY_HEADER in response.headers or not attempt.is_final_on_error
+            )
             if is_refused and not is_last:
                 raise _NoAnswerError(response.status, "")
             return await _pass_on(request, trace, response, small)
@@ -226,12 +230,14 @@ class Proxy:
             allow_redirects=False,
         )
 
-    def _replica(self, endpoint: Endpoint) -> str:
-        if not endpoint.sockets:
+    def _replica(self, endpoint: Endpoint, *, unlike: str) -> str:
+        """Return the socket whose turn it is, another than the one that was asked last."""
+        sockets = [socket for socket in endpoint.sockets if socket != unlike] or endpoint.sockets
+        if not sockets:
             return ""
         turn = self._turns.get(endpoint.slot, 0)
         self._turns[endpoint.slot] = turn + 1
-        return endpoint.sockets[turn % len(endpoint.sockets)]
+        return sockets[turn % len(sockets)]
 
     def _session(self, socket: str) -> aiohttp.ClientSession:
         session = self._sessions.get(socket)

@@ -35,7 +35,7 @@ from stemma.delivery.planes.paths import (
     unknown_model,
     unknown_slot,
 )
-from stemma.domain.routing import ALL_TRAFFIC_BP, Endpoint, ModelRoute, RouteTable
+from stemma.domain.routing import ALL_TRAFFIC_BP, NOT_READY_HEADER, Endpoint, ModelRoute, RouteTable
 
 Json: TypeAlias = dict[str, object]
 
@@ -51,7 +51,7 @@ _CONNECT_TIMEOUT: Final = "0.25s"
 _IDLE_TIMEOUT: Final = "3s"
 # Inference is a pure function, so asking again is safe, whatever went wrong.
 _CANARY_RETRIES: Final = "5xx,reset,connect-failure,refused-stream"
-_STABLE_RETRIES: Final = "reset,connect-failure,refused-stream"
+_STABLE_RETRIES: Final = "reset,connect-failure,refused-stream,retriable-headers"
 # A body up to this size is kept until its request is answered, to be sent again.
 _RETRY_BUFFER_BYTES: Final = 4 * 1024 * 1024
 # Envoy's own limits (1024 requests, 3 retries at once) would fail users long before a model does.
@@ -271,6 +271,8 @@ def _forward(
             },
         }
     else:
+        # A replica that was restarted listens before it has loaded.
+        retry["retriable_headers"] = [{"name": NOT_READY_HEADER, "present_match": True}]
         retry["host_selection_retry_max_attempts"] = 3
         retry["retry_host_predicate"] = [
             {

@@ -23,6 +23,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -48,6 +49,7 @@ from stemma.delivery.runtime.model import PREDICT, Ready, ServedModel
 from stemma.delivery.runtime.recorder import Recorder
 from stemma.delivery.runtime.spec import ProcessSpec
 from stemma.domain.errors import InvalidInputError, NotFoundError, StemmaError, UnavailableError
+from stemma.domain.routing import NOT_READY_HEADER
 
 QUICK_SECONDS: Final = 0.003
 """A golden request faster than this makes a model quick."""
@@ -57,6 +59,8 @@ MAX_JSON_BYTES: Final = 16 * 1024 * 1024
 
 _INLINE_BYTES: Final = 64 * 1024
 _MOST_THREADS: Final = 4
+_SERVER_ERROR: Final = 500
+_NOT_READY: Final = (NOT_READY_HEADER.encode(), b"1")
 _TEXT: Final = b"text/plain; charset=utf-8"
 
 Handler = Callable[[Request], Response]
@@ -123,6 +127,8 @@ class Application:
             _log.exception("%s failed", path)
             problem = StemmaError("the request failed inside the model process", code="internal")
             response = _error_response(path, problem)
+        if self._ready is None and response.status >= _SERVER_ERROR:
+            response = replace(response, headers=(*response.headers, _NOT_READY))
         await send_response(send, response, self._version)
 
     async def _respond(self, scope: Message, receive: Receive) -> Response:

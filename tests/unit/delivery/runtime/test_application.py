@@ -73,7 +73,9 @@ def test_before_the_golden_answer_it_is_live_and_not_ready(
     assert asker.get("/v2/health/live").status == 200
     assert asker.get("/v2/health/ready").status == 503
     assert asker.get("/v1/models/digits").status == 503
-    assert asker.post(PREDICT, {"instances": [[1, 2]]}).status == 503
+    unready = asker.post(PREDICT, {"instances": [[1, 2]]})
+    # A data plane sends the request to another replica when it sees this.
+    assert (unready.status, unready.headers["x-stemma-not-ready"]) == (503, "1")
     asker.application.fail("it answered 7 instead of 2")
     reply = asker.get("/v2/health/ready")
     assert (reply.status, reply.error) == (500, "it answered 7 instead of 2")
