@@ -70,6 +70,7 @@ class ControllerParts:
         validations: Validates before traffic moves.
         promotion_guard: Says whether drills forbid a promotion.
         clock: Aware current time.
+        asked: Slots that commands under way need beside what the database says.
     """
 
     service: DeliveryService
@@ -80,6 +81,7 @@ class ControllerParts:
     validations: Validations
     promotion_guard: PromotionGuard
     clock: Callable[[], datetime]
+    asked: Callable[[], Sequence[SlotSpec]] = tuple
 
 
 @final
@@ -123,6 +125,9 @@ class Controller:
         """Return what must run, and what requests may still be on their way to."""
         wanted = {spec.name: spec for spec in wanted_slots(desires)}
         served = {desire.model for desire in desires}
+        for spec in self._parts.asked():
+            if spec.model in served:
+                wanted.setdefault(spec.name, spec)
         statuses = self._parts.supervisor.statuses()
         # What the table names stays; when a newer table is not yet in force, so does the rest.
         is_settled = plane.revision >= table.revision

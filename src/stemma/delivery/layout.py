@@ -11,6 +11,7 @@
         overlay/<python>/        what the runtime needs beside a version's own packages
         slots/<slot>/            specification.json, process-<n>.json, process-<n>.log
         recorded/<model>/        sampled requests
+        asked/                   slots that commands under way need, e.g. a rollback
 
 Sockets live outside, in a private folder with a short name: a Unix socket's path may have
 no more than 107 bytes.
@@ -71,6 +72,11 @@ class ServeLayout:
     def routes_lock(self) -> Path:
         """Lock of the route table."""
         return self.root / "routes.lock"
+
+    @property
+    def asked(self) -> Path:
+        """Slots that commands under way ask the server for."""
+        return self.root / "asked"
 
     @property
     def plane(self) -> Path:

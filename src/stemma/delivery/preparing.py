@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.slots.base import SlotSpec
 from stemma.delivery.slots.environments import ensure_environment, is_built
-from stemma.delivery.slots.materialise import is_materialised, materialise_version
+from stemma.delivery.slots.materialise import made_at, materialise_version
 from stemma.domain.manifest import Manifest
 from stemma.store.objects import ObjectStore
 
@@ -41,11 +41,14 @@ class Preparer:
         Raises:
             IntegrityError: If they are damaged in the store too.
         """
-        had = is_materialised(self.layout, spec.manifest)
+        before = made_at(self.layout, spec.manifest)
         manifest = self.load_manifest(spec.manifest)
         materialise_version(self.objects, manifest, spec.manifest, self.layout)
-        size_mib = manifest.artifact.size_bytes / 2**20
-        return f"{size_mib:,.1f} MiB verified" if had else f"{size_mib:,.1f} MiB written"
+        size = f"{manifest.artifact.size_bytes / 2**20:,.1f} MiB"
+        if before is None:
+            return f"{size} written"
+        is_whole = made_at(self.layout, spec.manifest) == before
+        return f"{size} verified" if is_whole else f"{size} were damaged, written again"
 
     def environment(self, spec: SlotSpec) -> str:
         """Make or verify the version's environment; returns what was done.

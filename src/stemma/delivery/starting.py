@@ -12,6 +12,7 @@ from typing import Final, Protocol, final
 
 from typing_extensions import override
 
+from stemma.delivery.asked import ask_for, take_back
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.slots.base import SlotSpec, SlotState, SlotStatus
 from stemma.delivery.slots.statuses import read_statuses
@@ -44,11 +45,18 @@ class SlotStarter(Protocol):
 
 @final
 class ServerSlots(SlotStarter):
-    """Slots of a server that runs: it starts what the database asks for."""
+    """Slots of a server that runs: it starts what the database, or this command, asks for."""
 
     def __init__(self, layout: ServeLayout) -> None:
-        """Read what the server's supervisor writes down."""
+        """Read what the server's supervisor writes down; ``close`` it afterwards."""
         self._layout = layout
+        self._asked: list[SlotSpec] = []
+
+    def close(self) -> None:
+        """Ask for nothing any more: what the database names runs on."""
+        for spec in self._asked:
+            take_back(self._layout, spec)
+        self._asked.clear()
 
     @override
     def statuses(self) -> Mapping[str, SlotStatus]:
@@ -60,6 +68,9 @@ class ServerSlots(SlotStarter):
 
     @override
     def ensure(self, spec: SlotSpec, timeout_seconds: float) -> SlotStatus:
+        # The server keeps warm only what it would fall back to first.
+        self._asked.append(spec)
+        ask_for(self._layout, spec)
         return _wait(spec, timeout_seconds, lambda: self.status(spec.name))
 
 
@@ -68,8 +79,12 @@ class OwnSlots(SlotStarter):
     """Slots of this command's own supervisor, when no server runs."""
 
     def __init__(self, supervisor: Supervisor) -> None:
-        """Adopt what runs; ``close`` the supervisor afterwards to leave it running."""
+        """Adopt what runs; ``close`` it afterwards."""
         self._supervisor = supervisor
+
+    def close(self) -> None:
+        """Let go of what runs: it goes on, and the next server adopts it."""
+        self._supervisor.close()
 
     @override
     def statuses(self) -> Mapping[str, SlotStatus]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -191,22 +191,20 @@ def _last_server(layout: ServeLayout, clock: Callable[[], datetime]) -> ServerRe
 @contextmanager
 def _rollback_parts(sources: DeliverySources, parts: DeliveryParts) -> Iterator[RollbackParts]:
     plane = parts.plane()
-    is_served = is_server_running(parts.layout)
-    supervisor = None if is_served else make_supervisor(sources, parts.layout)
-    try:
+    slots: ServerSlots | OwnSlots = ServerSlots(parts.layout)
+    if not is_server_running(parts.layout):
+        slots = OwnSlots(make_supervisor(sources, parts.layout))
+    with closing(slots):
         yield RollbackParts(
             service=parts.service,
             reader=parts.reader,
             routes=make_routes(parts.layout, plane),
             plane=plane,
             preparer=parts.preparer,
-            starter=ServerSlots(parts.layout) if supervisor is None else OwnSlots(supervisor),
+            starter=slots,
             ask_golden=_question(sources, parts.layout, parts.layout).ask,
             clock=sources.clock,
         )
-    finally:
-        if supervisor is not None:
-            supervisor.close()
 
 
 @contextmanager

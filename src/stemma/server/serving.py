@@ -18,9 +18,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, final
 
+from stemma.delivery.asked import asked_slots
 from stemma.delivery.controller import Controller, ControllerParts
 from stemma.delivery.desired import routed_slots
 from stemma.delivery.drill_schedule import DrillSchedule
@@ -282,6 +284,7 @@ class Server:
                 validations=validations,
                 promotion_guard=DrillGuard(parts.service, self._sources.clock),
                 clock=self._sources.clock,
+                asked=partial(asked_slots, parts.layout),
             )
         )
 

@@ -100,6 +100,14 @@ def is_materialised(layout: ServeLayout, manifest_digest: str) -> bool:
     return (layout.version(manifest_digest) / COMPLETE_MARK).is_file()
 
 
+def made_at(layout: ServeLayout, manifest_digest: str) -> int | None:
+    """Return when the version's folder was finished, in nanoseconds; ``None`` when it was not."""
+    try:
+        return (layout.version(manifest_digest) / COMPLETE_MARK).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def verify_version(folder: Path) -> list[str]:
     """Return the paths that are not as they were made: changed, missing, or added.
 
