@@ -20,9 +20,10 @@ import numpy as np
 from blake3 import blake3
 
 from stemma.store.formats.facts import TensorFact, open_source
+from stemma.store.formats.ranges import MalformedError
 
 NPY_MAGIC: Final = b"\x93NUMPY"
-_HEADER_LIMIT_BYTES: Final = 64 << 10
+NPY_HEADER_LIMIT_BYTES: Final = 64 << 10
 _BLOCK_BYTES: Final = 1 << 20
 _LOAD_LIMIT_BYTES: Final = 1 << 30
 _DIMENSION_LIMIT: Final = 64
@@ -36,11 +37,9 @@ _FAULTS: Final = (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.e
 _ZIP_FAULTS: Final = (*_FAULTS, zipfile.BadZipFile, NotImplementedError)
 
 
-class _MalformedError(ValueError):
-    """The bytes are not an array we read; stays inside this package."""
+class NpyHeader(NamedTuple):
+    """What stands before an array: its type as written, the order of its axes, its shape."""
 
-
-class _Header(NamedTuple):
     dtype: np.dtype[np.generic]
     is_fortran: bool
     shape: tuple[int, ...]
@@ -69,37 +68,43 @@ def read_npz(source: Path | bytes) -> dict[str, TensorFact] | None:
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> TensorFact:
     if not name.endswith(".npy"):
-        raise _MalformedError
+        raise MalformedError
     with archive.open(name) as stream:
         return _read_array(stream)
 
 
 def holds_objects(stream: IO[bytes]) -> bool:
     """Return whether an ``.npy`` stream says that it holds Python objects, thus a pickle."""
-    head = stream.read(_HEADER_LIMIT_BYTES)
+    head = stream.read(NPY_HEADER_LIMIT_BYTES)
     return head.startswith(NPY_MAGIC) and re.search(rb"'\|?O\d*'", head[:4096]) is not None
 
 
-def _read_header(stream: IO[bytes]) -> _Header:
+def read_npy_header(stream: IO[bytes]) -> NpyHeader:
+    """Return the header of an array, leaving the stream at the array's first byte.
+
+    Raises:
+        ValueError: If it is malformed, or that of an object array or a structured type.
+        TypeError: If numpy does not know its type.
+    """
     prefix = stream.read(8)
     if len(prefix) != 8 or not prefix.startswith(NPY_MAGIC):  # noqa: PLR2004  magic and version
-        raise _MalformedError
+        raise MalformedError
     width = 2 if prefix[6] == 1 else 4
     header_bytes = int.from_bytes(stream.read(width), "little")
-    if header_bytes > _HEADER_LIMIT_BYTES:
-        raise _MalformedError
+    if header_bytes > NPY_HEADER_LIMIT_BYTES:
+        raise MalformedError
     match = _HEADER.fullmatch(stream.read(header_bytes).decode("utf-8"))
     if match is None:
-        raise _MalformedError
+        raise MalformedError
     dtype = np.dtype(match["descr"])
     shape = tuple(int(part.rstrip("L")) for part in match["shape"].split(",") if part.strip())
     if dtype.kind not in _PLAIN_KINDS or len(shape) > _DIMENSION_LIMIT:
-        raise _MalformedError
-    return _Header(dtype, match["fortran"] == "True", shape)
+        raise MalformedError
+    return NpyHeader(dtype, match["fortran"] == "True", shape)
 
 
 def _read_array(stream: IO[bytes]) -> TensorFact:
-    header = _read_header(stream)
+    header = read_npy_header(stream)
     size_bytes = prod(header.shape) * header.dtype.itemsize
     canonical = header.dtype.newbyteorder("<")
     name = canonical.str if canonical.kind in "SU" else canonical.name
@@ -108,7 +113,7 @@ def _read_array(stream: IO[bytes]) -> TensorFact:
     else:
         digest = _hash_reordered(stream, header, size_bytes)
     if stream.read(1):
-        raise _MalformedError
+        raise MalformedError
     return TensorFact(name, header.shape, digest)
 
 
@@ -118,18 +123,18 @@ def _hash(stream: IO[bytes], size_bytes: int) -> str:
     while left:
         block = stream.read(min(left, _BLOCK_BYTES))
         if not block:
-            raise _MalformedError
+            raise MalformedError
         hasher.update(block)
         left -= len(block)
     return hasher.hexdigest()
 
 
-def _hash_reordered(stream: IO[bytes], header: _Header, size_bytes: int) -> str:
+def _hash_reordered(stream: IO[bytes], header: NpyHeader, size_bytes: int) -> str:
     if size_bytes > _LOAD_LIMIT_BYTES:
-        raise _MalformedError
+        raise MalformedError
     data = stream.read(size_bytes)
     if len(data) != size_bytes:
-        raise _MalformedError
+        raise MalformedError
     array = np.frombuffer(data, dtype=header.dtype).reshape(
         header.shape, order="F" if header.is_fortran else "C"
     )

@@ -1,47 +1,91 @@
 """A file as an ordered partition into tensor and opaque ranges.
 
-Types only so far; ``partition`` is the one verb.
+Invariants:
+    * Ranges cover the file exactly, whatever is in it: what cannot be read is one opaque range
+      with a warning that says why.
+    * Only headers and directories are read, within bounded memory and time; nothing is
+      unpickled, decompressed or run.
+    * Bytes come before names; a name decides only for formats without a mark of their own.
+
+What this module does not do: it neither reads tensor data nor says how a range is stored.
+
+Example:
+    >>> with path.open("rb") as stream:
+    ...     found = partition(stream, path.stat().st_size, name=path.name)
+    >>> found.ranges[1].name
+    'encoder.layer.0.weight'
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from typing import BinaryIO, Final
+
+from stemma.store.formats.bounded import BoundedSource
+from stemma.store.formats.layouts import gguf, npy, onnx, safetensors, zips
+from stemma.store.formats.npz import NPY_MAGIC
+from stemma.store.formats.ranges import FileRange, MalformedError, Partition, cover, opaque
+
+__all__ = ["FileRange", "Partition", "partition", "tensor_ranges"]
+
+_Finder = Callable[[BoundedSource], Iterator[FileRange]]
+
+_MAGIC: Final[tuple[tuple[bytes, str, _Finder], ...]] = (
+    (b"GGUF", "GGUF", gguf.find_tensors),
+    (NPY_MAGIC, "npy", npy.find_tensors),
+    (b"PK\x03\x04", "zip", zips.find_tensors),
+)
+_SUFFIXES: Final[dict[str, tuple[str, _Finder]]] = {
+    ".gguf": ("GGUF", gguf.find_tensors),
+    ".npy": ("npy", npy.find_tensors),
+    ".npz": ("zip", zips.find_tensors),
+    ".onnx": ("ONNX", onnx.find_tensors),
+    ".safetensors": ("safetensors", safetensors.find_tensors),
+}
+_HEAD_BYTES: Final = 9
+_SMALLEST_FILE_BYTES: Final = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRange:
-    """One stretch of a file.
+def partition(stream: BinaryIO, size_bytes: int, *, name: str = "") -> Partition:
+    """Return a file's ranges; never raises for what is in the file.
 
-    Attributes:
-        offset: Where it begins, in bytes.
-        size_bytes: How long it is; never 0.
-        name: Name of the tensor; empty for an opaque range.
-        dtype: numpy's name of the element type, or ``bfloat16``, ``float8_e4m3fn``,
-            ``float8_e5m2``; empty for an opaque range.
-        shape: Sizes per dimension; empty for an opaque range and for a scalar.
+    Args:
+        stream: The file, seekable; afterwards it stands at its beginning.
+        size_bytes: How many bytes it has.
+        name: Its name.
     """
+    source = BoundedSource(stream, size_bytes)
+    try:
+        found = _finder(source, name)
+        if found is None:
+            return Partition(ranges=opaque(size_bytes))
+        format_name, finder = found
+        try:
+            return Partition(ranges=cover(finder(source), size_bytes))
+        except MalformedError as error:
+            warning = f"taken as opaque bytes, for it is no well-formed {format_name} file: {error}"
+            return Partition(ranges=opaque(size_bytes), warning=warning)
+    finally:
+        stream.seek(0)
 
-    offset: int
-    size_bytes: int
-    name: str = ""
-    dtype: str = ""
-    shape: tuple[int, ...] = ()
 
-    @property
-    def is_tensor(self) -> bool:
-        """Whether a parser knows what is in it."""
-        return bool(self.dtype)
+def tensor_ranges(stream: BinaryIO, size_bytes: int, *, name: str = "") -> dict[str, FileRange]:
+    """Return a file's tensors by name; those too small for a range of their own are left out."""
+    found = partition(stream, size_bytes, name=name)
+    return {item.name: item for item in found.ranges if item.is_tensor}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partition:
-    """A file's ranges in order: they cover it without gap or overlap.
-
-    Attributes:
-        ranges: From the first byte to the last; empty for an empty file.
-        warning: Why a file that looked like a known format was taken as opaque; empty when
-            nothing was wrong.
-    """
-
-    ranges: tuple[FileRange, ...]
-    warning: str = ""
+def _finder(source: BoundedSource, name: str) -> tuple[str, _Finder] | None:
+    if source.size_bytes < _SMALLEST_FILE_BYTES:
+        return None
+    try:
+        head = source.read(0, _HEAD_BYTES)
+    except MalformedError:  # the stream is shorter than the caller says
+        return None
+    for magic, format_name, finder in _MAGIC:
+        if head.startswith(magic):
+            return format_name, finder
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= source.size_bytes - 8:
+        return _SUFFIXES[".safetensors"]
+    return _SUFFIXES.get(PurePath(name).suffix.lower())

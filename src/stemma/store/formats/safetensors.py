@@ -22,7 +22,7 @@ from stemma.store.formats.facts import TensorFact, open_source
 _HEADER_LIMIT_BYTES: Final = 100_000_000
 _BLOCK_BYTES: Final = 1 << 20
 _LENGTH: Final = struct.Struct("<Q")
-_TYPES: Final = {
+TYPES: Final = {
     "BOOL": ("bool", 1),
     "U8": ("uint8", 1),
     "I8": ("int8", 1),
@@ -41,10 +41,17 @@ _TYPES: Final = {
     "F64": ("float64", 8),
     "C64": ("complex64", 8),
 }
+"""numpy's (or ml_dtypes') name and size per name in a header."""
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """One tensor of the header."""
+class Entry(msgspec.Struct, frozen=True):
+    """One tensor of the header.
+
+    Attributes:
+        dtype: The format's name of its type.
+        shape: Sizes per dimension.
+        data_offsets: Begin and end, counted from the end of the header.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -78,16 +85,16 @@ def _read(stream: BinaryIO) -> dict[str, TensorFact]:
     facts: dict[str, TensorFact] = {}
     for name, raw in header.items():
         if name != "__metadata__":
-            entry = msgspec.json.decode(raw, type=_Entry)
+            entry = msgspec.json.decode(raw, type=Entry)
             facts[name] = _fact(stream, entry, data_start, size_bytes)
     return facts
 
 
-def _fact(stream: BinaryIO, entry: _Entry, data_start: int, size_bytes: int) -> TensorFact:
+def _fact(stream: BinaryIO, entry: Entry, data_start: int, size_bytes: int) -> TensorFact:
     start, end = entry.data_offsets
-    if entry.dtype not in _TYPES or min(entry.shape, default=0) < 0:
+    if entry.dtype not in TYPES or min(entry.shape, default=0) < 0:
         raise _MalformedError
-    dtype, item_bytes = _TYPES[entry.dtype]
+    dtype, item_bytes = TYPES[entry.dtype]
     is_inside = 0 <= start <= end <= size_bytes - data_start
     if not is_inside or end - start != prod(entry.shape) * item_bytes:
         raise _MalformedError

@@ -1,0 +1,1 @@
+"""Where the tensors lie in a file: one module per container, none reads tensor data."""
