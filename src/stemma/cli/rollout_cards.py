@@ -81,7 +81,7 @@ def rollout_card(
         lines += render.table(rows, indent=2)
     said = [("because", rollout.reason)] if rollout.reason else []
     judged = rollout.assessment.reason if rollout.assessment is not None else ""
-    if judged and judged != rollout.reason:
+    if judged and judged not in rollout.reason and not rollout.state.is_final:
         said.append(("judge", judged))
     coming = next_text(rollout)
     if coming:
