@@ -5,7 +5,8 @@ Invariants (normative text: ``docs/formats/store.md`` §Garbage collection):
     * When something on the way cannot be read, nothing at all is removed.
     * Order: records, trees, recipes → alias and index rows → frames; each step durable
       before the next, so a crash leaves only objects that nothing names.
-    * A frame goes only when none of its chunks is in a live file.
+    * A frame goes only when none of its chunks is in a live file, nor the parent of a block
+      that stays, over as many steps as it takes.
 
 The caller holds the store's lock exclusively and says what the roots are.
 """
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, StemmaError
@@ -71,11 +73,20 @@ class Reachable:
 
     Attributes:
         keys: Keys of records, trees and recipes.
-        chunks: Raw digests of the chunks of every reached file.
+        chunks: Raw digests of the chunks of every reached file; parents of blocks are not
+            among them, for frames name those.
     """
 
     keys: frozenset[ObjectKey]
     chunks: frozenset[bytes]
+
+
+class _FrameFacts(NamedTuple):
+    """What decides over a frame: its chunks, the parent it names, how deep it stands."""
+
+    chunks: tuple[bytes, ...]
+    parent: bytes | None
+    depth: int
 
 
 def reachable(store: ObjectStore, roots: Iterable[Digest]) -> Reachable:
@@ -116,21 +127,22 @@ def collect(
         walk.visit(key)
     live = walk.finish()
     kept = young | live.keys
-    dead = {
-        family: [
-            key
-            for key in objects.keys() - kept
-            if key.family is family
-            and not (family is Family.FRAME and _is_live(store, objects[key].key, live))
-        ]
+    dead: dict[Family, list[ObjectKey]] = {
+        family: sorted(
+            (key for key in objects.keys() - kept if key.family is family),
+            key=lambda key: key.hex,
+        )
         for family in _REASONS
+        if family is not Family.FRAME
     }
+    frames_found = {key: stat for key, stat in objects.items() if key.family is Family.FRAME}
+    dead[Family.FRAME] = _dead_frames(store, frames_found, young, live.chunks)
     if not is_dry_run:
         _remove(store, dead)
     removed = tuple(
         _removal(objects[key], reason)
         for family, reason in _REASONS.items()
-        for key in sorted(dead[family], key=lambda key: key.hex)
+        for key in dead[family]
     )
     return GcReport(
         kept=len(objects) - len(removed),
@@ -150,17 +162,70 @@ def _remove(store: ObjectStore, dead: Mapping[Family, Sequence[ObjectKey]]) -> N
     store.backend.delete_many(blob_key(key) for key in dead[Family.RECIPE])
     store.index.drop_aliases([key.digest for key in dead[Family.RECIPE]])
     store.index.drop_frames([bytes.fromhex(key.hex) for key in dead[Family.FRAME]])
+    # Children before parents: what a crash leaves can be read.
     store.backend.delete_many(blob_key(key) for key in dead[Family.FRAME])
 
 
-def _is_live(store: ObjectStore, key: str, live: Reachable) -> bool:
-    """Return whether a frame holds a live chunk; one that cannot be read is kept."""
+def _dead_frames(
+    store: ObjectStore,
+    found: Mapping[ObjectKey, BlobStat],
+    young: AbstractSet[ObjectKey],
+    chunks: AbstractSet[bytes],
+) -> list[ObjectKey]:
+    """Return the frames that hold nothing live, those of greater depth first."""
+    facts = {key: _facts_of(store, stat.key) for key, stat in found.items()}
+    readable = {key: fact for key, fact in facts.items() if fact is not None}
+    live = _with_parents(readable, young, chunks)
+    if len(readable) < len(facts):
+        held = {chunk for fact in readable.values() for chunk in fact.chunks}
+        if not live <= held:
+            # What is missing may rest in a frame that cannot be read, and any frame may
+            # hold the parent of that.
+            return []
+    dead = [
+        (-fact.depth, key)
+        for key, fact in readable.items()
+        if key not in young and live.isdisjoint(fact.chunks)
+    ]
+    return [key for _, key in sorted(dead, key=lambda item: (item[0], item[1].hex))]
+
+
+def _facts_of(store: ObjectStore, key: str) -> _FrameFacts | None:
+    """Return what decides over a frame; nothing when its header cannot be read."""
     try:
         head = store.backend.get_range(key, 0, frames.HEADER_LIMIT_BYTES)
         header = frames.decode_header(head, key)
     except StemmaError:
-        return True
-    return any(chunk.digest in live.chunks for chunk in header.chunks)
+        return None
+    link = header.parent
+    return _FrameFacts(
+        tuple(chunk.digest for chunk in header.chunks),
+        None if link is None else link.chunk.digest,
+        header.depth,
+    )
+
+
+def _with_parents(
+    facts: Mapping[ObjectKey, _FrameFacts],
+    young: AbstractSet[ObjectKey],
+    chunks: AbstractSet[bytes],
+) -> set[bytes]:
+    """Return the live chunks: those of files, and every parent of a block that stays."""
+    parents: dict[bytes, set[bytes]] = {}
+    live = set(chunks)
+    waiting: list[bytes] = []
+    for key, fact in facts.items():
+        if fact.parent is not None:
+            parents.setdefault(fact.chunks[0], set()).add(fact.parent)
+            if key in young:
+                waiting.append(fact.parent)
+    waiting += (parent for child in parents.keys() & live for parent in parents[child])
+    while waiting:
+        chunk = waiting.pop()
+        if chunk not in live:
+            live.add(chunk)
+            waiting += parents.get(chunk, ())
+    return live
 
 
 def _digests_in(value: object) -> Iterator[Digest]:

@@ -3,54 +3,67 @@
 Invariants (normative text: ``docs/formats/store.md`` §Order of writing):
     * Frames durable → index rows → alias rows → recipes durable: a file shows only when
       everything that leads to it is there.
-    * A frame that a batch relies on is read and hashed when it is first relied on: what rests
-      in a damaged one is stored anew, so what is acknowledged can be given back.
-    * A batch holds at most some 40 MiB of file bytes, however large the files.
+    * A frame that a batch relies on is read and hashed when it is first relied on, and so are
+      its parents: what rests in a damaged one is stored anew, without a parent, so what is
+      acknowledged can be given back.
+    * A batch holds at most some 100 MiB, however large the files: frames on their way, earlier
+      blocks that new ones are compared with, and what is being cut.
     * A file that changes while it is read is refused, and no recipe names what was read.
 
-This module does not read anything back; see ``stemma.store.reading``.
+This module does not read files back; see ``stemma.store.reading``.
 """
 
 from __future__ import annotations
 
-import errno
+import io
 import os
-import stat
-import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, final
+from typing import BinaryIO, Final, NamedTuple, final
 
-from stemma.domain.digest import Algorithm, Digest
-from stemma.domain.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
+from stemma.domain.digest import Digest
+from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.domain.tree import TreeEntry
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.local import translated_os_errors
+from stemma.store.codecs.blocks import encode_block
+from stemma.store.cutting import BlockPlace, Piece, Readable, cut_by
+from stemma.store.formats.partition import FileRange, Partition, partition
 from stemma.store.frames import (
     BODY_LIMIT_BYTES,
     CHUNK_LIMIT,
     HEADER_LIMIT_BYTES,
     Chunk,
-    Readable,
-    cut,
     decode_header,
+    encode_block_frame,
     encode_frame,
+    known_dtype,
     pack_chunks,
 )
-from stemma.store.hashing import blake3_raw, new_hasher
+from stemma.store.hashing import blake3_raw
 from stemma.store.index import ChunkIndex, ChunkRow, rows_of
 from stemma.store.keys import frame_key, recipe_key
+from stemma.store.lineage import Lineage
+from stemma.store.reading import Reader
 from stemma.store.recipes import Recipe, decode_recipe, encode_recipe
+from stemma.store.soundness import Soundness
+from stemma.store.sources import (
+    HashingReader,
+    Progress,
+    Source,
+    open_regular,
+    refuse_change,
+    settled,
+)
 
-Progress = Callable[[int], None]
-"""Called with the number of bytes read since the last call."""
+__all__ = ["Batch", "Progress", "StoredFile", "StoredTree"]
 
 _FLUSH_BYTES: Final = 32 << 20
 _FLUSH_RECIPES: Final = 4096
 _WINDOW_CHUNKS: Final = 128
-_CLOCK_TICK_SECONDS: Final = 0.02
+_WINDOW_BYTES: Final = 8 << 20
+_PARENTS_BYTES: Final = 24 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +75,22 @@ class StoredFile:
         sha256: sha256 of its bytes.
         size_bytes: Its size.
         new_bytes: How many of its bytes were not in the store before (uncompressed).
+        warning: Why a file that looked like a known format is stored as plain bytes; empty when
+            nothing was wrong.
     """
 
     digest: Digest
     sha256: Digest
     size_bytes: int
     new_bytes: int
+    warning: str = ""
+
+
+class _Known(NamedTuple):
+    """What the index says of some chunks: which rest in sound frames, which in any."""
+
+    sound: frozenset[bytes]
+    indexed: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,38 +115,6 @@ class StoredTree:
 
 
 @final
-class _HashingReader:
-    """Passes a stream on while hashing and counting it."""
-
-    def __init__(self, stream: Readable, progress: Progress | None) -> None:
-        self._stream = stream
-        self._progress = progress
-        self._blake3 = new_hasher(Algorithm.BLAKE3)
-        self._sha256 = new_hasher(Algorithm.SHA256)
-        self.size_bytes = 0
-
-    def read(self, size_bytes: int, /) -> bytes:
-        """Return up to that many bytes; none at the end."""
-        block = self._stream.read(size_bytes)
-        self._blake3.update(block)
-        self._sha256.update(block)
-        self.size_bytes += len(block)
-        if self._progress is not None and block:
-            self._progress(len(block))
-        return block
-
-    @property
-    def digest(self) -> Digest:
-        """The blake3 of what was read."""
-        return Digest.blake3(self._blake3.hexdigest())
-
-    @property
-    def sha256(self) -> Digest:
-        """The sha256 of what was read."""
-        return Digest.sha256(self._sha256.hexdigest())
-
-
-@final
 class Batch:
     """Stores files; nothing counts as stored before ``flush`` returns."""
 
@@ -134,20 +125,28 @@ class Batch:
         self._open_chunks: list[Chunk] = []
         self._open_body = bytearray()
         self._pending: set[bytes] = set()
-        self._sound_frames: set[bytes] = set()
-        self._damaged_frames: set[bytes] = set()
+        self._soundness = Soundness(backend, index)
+        # A reader of its own: what it holds was read and checked in this batch.
+        self._lineage = Lineage(Reader(backend, index, cached_bytes=_PARENTS_BYTES))
         self._frames: dict[bytes, bytes] = {}
         self._rows: dict[bytes, list[ChunkRow]] = {}
         self._frame_bytes = 0
         self._recipes: dict[Digest, Recipe] = {}
 
     def add_stream(self, stream: Readable, progress: Progress | None = None) -> StoredFile:
-        """Take in everything that is left in a stream."""
-        recipe, new_bytes = self._read(stream, progress)
-        return self._keep(recipe, new_bytes)
+        """Take in everything that is left in a stream, as plain bytes."""
+        recipe, new_bytes = self._read(stream, progress, (), ())
+        return self._keep(recipe, new_bytes, "")
 
-    def add_path(self, path: Path, progress: Progress | None = None) -> StoredFile:
+    def add_path(
+        self, path: Path, progress: Progress | None = None, *, parents: Sequence[Digest] = ()
+    ) -> StoredFile:
         """Take in a file, which must not be a link.
+
+        Args:
+            path: The file.
+            progress: Called with the number of bytes read since the last call.
+            parents: Stored files that it may be another version of, the likeliest first.
 
         Raises:
             NotFoundError: If it does not exist (``file-not-found``).
@@ -155,14 +154,15 @@ class Batch:
             ConflictError: If it changes while it is read (``file-changed``).
         """
         with translated_os_errors(f"read {path}", is_write=False):
-            handle = _open(path)
+            handle = open_regular(path)
         with os.fdopen(handle, "rb", buffering=0) as stream:
-            before = _settled(handle)
-            recipe, new_bytes = self._read(_Source(stream, path), progress)
-            _refuse_change(path, before, os.fstat(handle), recipe.size_bytes)
-        return self._keep(recipe, new_bytes)
+            before = settled(handle)
+            found = _partition(stream, before.st_size, path)
+            recipe, new_bytes = self._read(Source(stream, path), progress, found.ranges, parents)
+            refuse_change(path, before, os.fstat(handle), recipe.size_bytes)
+        return self._keep(recipe, new_bytes, found.warning)
 
-    def _keep(self, recipe: Recipe, new_bytes: int) -> StoredFile:
+    def _keep(self, recipe: Recipe, new_bytes: int, warning: str) -> StoredFile:
         self._recipes[recipe.digest] = recipe
         if len(self._recipes) >= _FLUSH_RECIPES:
             self.flush()
@@ -171,20 +171,32 @@ class Batch:
             sha256=recipe.sha256,
             size_bytes=recipe.size_bytes,
             new_bytes=new_bytes,
+            warning=warning,
         )
 
-    def _read(self, stream: Readable, progress: Progress | None) -> tuple[Recipe, int]:
-        reader = _HashingReader(stream, progress)
+    def _read(
+        self,
+        stream: Readable,
+        progress: Progress | None,
+        ranges: Sequence[FileRange],
+        parents: Sequence[Digest],
+    ) -> tuple[Recipe, int]:
+        reader = HashingReader(stream, progress)
         table = bytearray()
         new_bytes = 0
-        chunks = cut(reader)
-        while window := list(islice(chunks, _WINDOW_CHUNKS)):
-            known = self._known([digest for digest, _ in window])
-            for digest, data in window:
-                if digest not in known and digest not in self._pending:
+        for window in _windows(cut_by(ranges, reader)):
+            known = self._known([piece.digest for piece in window])
+            for digest, data, place in window:
+                if digest in known.sound or digest in self._pending:
+                    continue
+                new_bytes += len(data)
+                if place is None:
                     self._append(digest, data)
-                    new_bytes += len(data)
-            table += pack_chunks([Chunk(digest, len(data)) for digest, data in window])
+                else:
+                    # Blocks may rely on one that is stored anew: it must not rely on others.
+                    relatives = () if digest in known.indexed else parents
+                    self._append_block(Chunk(digest, len(data)), data, place, relatives)
+            table += pack_chunks([Chunk(piece.digest, len(piece.data)) for piece in window])
         recipe = Recipe(
             digest=reader.digest,
             sha256=reader.sha256,
@@ -193,53 +205,54 @@ class Batch:
         )
         return recipe, new_bytes
 
-    def _known(self, digests: list[bytes]) -> set[bytes]:
-        """Return the chunks that need not be stored: indexed, in a frame that is sound.
+    def _known(self, digests: list[bytes]) -> _Known:
+        """Say which chunks need not be stored: indexed, in a frame that is sound.
 
         Rows of a frame that somebody removed are dropped, so that the chunk is stored anew.
         """
         found = self._index.find(digests)
-        frames = {location.frame for location in found.values()}
-        gone = {name for name in self._unseen(frames) if not self._look_at(name)}
+        gone = self._soundness.look_at({location.frame for location in found.values()})
         if gone:
             self._index.drop_frames(gone)
-        return {
-            digest for digest, location in found.items() if location.frame in self._sound_frames
+        sound = {
+            digest for digest, location in found.items() if self._soundness.is_sound(location.frame)
         }
-
-    def _unseen(self, frames: set[bytes]) -> set[bytes]:
-        return frames - self._sound_frames - self._damaged_frames
-
-    def _look_at(self, frame: bytes) -> bool:
-        """Read a frame and note whether it is sound; return whether it exists."""
-        try:
-            data = self._backend.get(frame_key(frame))
-        except NotFoundError:
-            return False
-        seen = self._sound_frames if blake3_raw(data) == frame else self._damaged_frames
-        seen.add(frame)
-        return True
+        return _Known(frozenset(sound), frozenset(found))
 
     def _append(self, digest: bytes, data: bytes) -> None:
         is_full = len(self._open_body) + len(data) > BODY_LIMIT_BYTES
         if is_full or len(self._open_chunks) == CHUNK_LIMIT:
             self._seal()
-            if self._frame_bytes >= _FLUSH_BYTES:
-                self._flush_frames()
         self._open_chunks.append(Chunk(digest, len(data)))
         self._open_body += data
         self._pending.add(digest)
 
+    def _append_block(
+        self, chunk: Chunk, data: bytes, place: BlockPlace, parents: Sequence[Digest]
+    ) -> None:
+        """Encode a tensor block into a frame of its own, against an earlier one if that pays."""
+        candidates = self._lineage.candidates(place, len(data), parents)
+        dtype = known_dtype(place.tensor.dtype)
+        encoded, number = encode_block(data, dtype, [found.parent for found in candidates])
+        link = candidates[number].link if number >= 0 else None
+        self._pending.add(chunk.digest)
+        self._keep_frame(encode_block_frame(chunk, encoded, dtype, link), [chunk])
+
     def _seal(self) -> None:
         if not self._open_chunks:
             return
-        frame = encode_frame(self._open_chunks, bytes(self._open_body))
-        name = blake3_raw(frame)
-        self._frames[name] = frame
-        self._rows[name] = rows_of(self._open_chunks)
-        self._frame_bytes += len(frame)
+        chunks, body = self._open_chunks, bytes(self._open_body)
         self._open_chunks = []
         self._open_body = bytearray()
+        self._keep_frame(encode_frame(chunks, body), chunks)
+
+    def _keep_frame(self, frame: bytes, chunks: Sequence[Chunk]) -> None:
+        name = blake3_raw(frame)
+        self._frames[name] = frame
+        self._rows[name] = rows_of(chunks)
+        self._frame_bytes += len(frame)
+        if self._frame_bytes >= _FLUSH_BYTES:
+            self._flush_frames()
 
     def _flush_frames(self) -> None:
         """Make sealed frames durable, then index them; chunks of the open frame stay pending."""
@@ -266,11 +279,11 @@ class Batch:
                 code="frame-damaged",
                 hint="stemma doctor",
             )
-        self._damaged_frames.discard(name)
+        self._soundness.damaged.discard(name)
 
     def _index_frames(self) -> None:
         """Index what was written; rows that lead into damaged frames give way to it."""
-        kept = {name: self._rows_in(name) for name in self._damaged_frames}
+        kept = {name: self._rows_in(name) for name in self._soundness.damaged}
         self._index.drop_frames(kept)
         self._index.add(self._rows)
         # A chunk keeps its first row: these come back only where nothing took their place.
@@ -300,71 +313,25 @@ class Batch:
         self._recipes = {}
 
 
-@final
-class _Source:
-    """A file whose read errors are translated."""
-
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self._stream = stream
-        self._path = path
-
-    def read(self, size_bytes: int, /) -> bytes:
-        """Return up to that many bytes; none at the end."""
-        with translated_os_errors(f"read {self._path}", is_write=False):
-            return self._stream.read(size_bytes)
-
-
-def _open(path: Path) -> int:
-    # O_NONBLOCK: a named pipe must be refused, not waited for.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        handle = os.open(path, flags)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFoundError(
-            f"no file {path}", code="file-not-found", hint="check the path"
-        ) from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _changed(path, "became a link") from error
-        raise
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise InvalidInputError(f"{path} is not a file", code="not-a-file", hint="name a file")
-    return handle
+def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Yield pieces together that the index is asked for at once."""
+    window: list[Piece] = []
+    size_bytes = 0
+    for piece in pieces:
+        window.append(piece)
+        size_bytes += len(piece.data)
+        if len(window) == _WINDOW_CHUNKS or size_bytes >= _WINDOW_BYTES:
+            yield window
+            window, size_bytes = [], 0
+    if window:
+        yield window
 
 
-def _changed(path: Path, how: str) -> ConflictError:
-    return ConflictError(
-        f"{path} {how} while it was captured",
-        code="file-changed",
-        hint="wait until nothing writes to it, and run the command again",
-    )
-
-
-def _settled(handle: int) -> os.stat_result:
-    """Return the file's facts, late enough for any later write to show in them.
-
-    Clocks of file systems tick every few milliseconds: a write in the same tick as
-    the last one would leave the modification time as it is.
-    """
-    facts = os.fstat(handle)
-    age_seconds = time.time() - facts.st_mtime
-    if 0 <= age_seconds < _CLOCK_TICK_SECONDS:
-        time.sleep(_CLOCK_TICK_SECONDS)
-        facts = os.fstat(handle)
-    return facts
-
-
-def _refuse_change(
-    path: Path, before: os.stat_result, after: os.stat_result, size_bytes: int
-) -> None:
-    try:
-        named = path.lstat()
-    except OSError as error:
-        raise _changed(path, "vanished") from error
-
-    def facts(status: os.stat_result) -> tuple[int, int, int, int]:
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-    if not facts(before) == facts(after) == facts(named) or size_bytes != after.st_size:
-        raise _changed(path, "changed")
+def _partition(stream: BinaryIO, size_bytes: int, path: Path) -> Partition:
+    """Look for tensors in a file and leave its stream at the start."""
+    buffered = io.BufferedReader(stream)  # type: ignore[type-var]
+    with translated_os_errors(f"read {path}", is_write=False):
+        try:
+            return partition(buffered, size_bytes, name=path.name)
+        finally:
+            buffered.detach().seek(0)

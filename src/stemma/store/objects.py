@@ -21,7 +21,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import final
+from typing import BinaryIO, final
 
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
@@ -38,6 +38,7 @@ from stemma.store.keys import (
     records_prefix,
     tree_key,
 )
+from stemma.store.ranges import open_stored, read_range
 from stemma.store.reading import Reader
 from stemma.store.reindex import RebuildReport, rebuild_index
 
@@ -51,13 +52,14 @@ class ObjectStore:
     Attributes:
         backend: Where the bytes rest.
         index: Where chunks and aliases are found.
+        reader: Reads chunk by chunk.
     """
 
     def __init__(self, backend: BlobBackend, index: ChunkIndex) -> None:
         """Stand on a backend and an index."""
         self.backend = backend
         self.index = index
-        self._reader = Reader(backend, index)
+        self.reader = Reader(backend, index)
 
     def put_bytes(self, data: bytes) -> StoredFile:
         """Store bytes as a file."""
@@ -66,8 +68,15 @@ class ObjectStore:
         batch.flush()
         return stored
 
-    def put_file(self, path: Path, *, progress: Progress | None = None) -> StoredFile:
+    def put_file(
+        self, path: Path, *, progress: Progress | None = None, parents: Sequence[Digest] = ()
+    ) -> StoredFile:
         """Store a file; a link is followed.
+
+        Args:
+            path: The file.
+            progress: Called with the number of bytes read since the last call.
+            parents: Stored files that it may be another version of, the likeliest first.
 
         Raises:
             NotFoundError: If it does not exist (``file-not-found``).
@@ -75,7 +84,7 @@ class ObjectStore:
             ConflictError: If it changes while it is read (``file-changed``).
         """
         batch = Batch(self.backend, self.index)
-        stored = batch.add_path(path.resolve(), progress)
+        stored = batch.add_path(path.resolve(), progress, parents=parents)
         batch.flush()
         return stored
 
@@ -148,11 +157,26 @@ class ObjectStore:
             NotFoundError: If the file is not stored (``file-not-stored``).
             IntegrityError: If anything stored is missing or damaged.
         """
-        return self._reader.stream(digest)
+        return self.reader.stream(digest)
 
     def read_bytes(self, digest: Digest) -> bytes:
         """Return a file's bytes, verified; errors as for ``stream``."""
         return b"".join(self.stream(digest))
+
+    def read_range(self, digest: Digest, offset: int, size_bytes: int) -> bytes:
+        """Return a stretch of a file, reading only the chunks it touches, each verified.
+
+        The file as a whole is not verified.  Less is returned where the file ends.
+
+        Raises:
+            NotFoundError: If the file is not stored (``file-not-stored``).
+            IntegrityError: If a chunk that is needed is missing or damaged.
+        """
+        return read_range(self.reader, digest, offset, size_bytes)
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a file for reading anywhere in it; verified and raising as ``read_range``."""
+        return open_stored(self.reader, digest)
 
     def read_tree(self, digest: Digest) -> Tree:
         """Return a tree, verified.
@@ -184,7 +208,7 @@ class ObjectStore:
     def has(self, digest: Digest) -> bool:
         """Return whether this file is stored; ``digest`` may be blake3, sha256 or md5."""
         try:
-            return self.backend.exists(recipe_key(self._reader.resolve(digest)))
+            return self.backend.exists(recipe_key(self.reader.resolve(digest)))
         except NotFoundError:
             return False
 
@@ -198,7 +222,7 @@ class ObjectStore:
         Raises:
             NotFoundError: If the file is not stored (``file-not-stored``).
         """
-        return self._reader.recipe_of(digest).size_bytes
+        return self.reader.recipe_of(digest).size_bytes
 
     def sha256(self, digest: Digest) -> Digest:
         """Return the sha256 of a stored file.
@@ -206,7 +230,7 @@ class ObjectStore:
         Raises:
             NotFoundError: If the file is not stored (``file-not-stored``).
         """
-        return self._reader.recipe_of(digest).sha256
+        return self.reader.recipe_of(digest).sha256
 
     def chunk_sizes(self, tree: Digest) -> dict[bytes, int]:
         """Return the uncompressed size of every chunk of a tree's files, by raw digest."""
@@ -214,7 +238,7 @@ class ObjectStore:
             chunk.digest: chunk.size_bytes
             for entry in self.read_tree(tree).entries
             if entry.digest is not None
-            for chunk in self._reader.recipe(entry.digest).chunks
+            for chunk in self.reader.recipe(entry.digest).chunks
         }
 
     def put_record(self, kind: str, data: bytes) -> Digest:
@@ -256,7 +280,7 @@ class ObjectStore:
 
         What cannot be read is skipped and reported; run it again after a crash.
         """
-        return rebuild_index(self.backend, self.index, self._reader, progress)
+        return rebuild_index(self.backend, self.index, self.reader, progress)
 
 
 def _put_named(backend: BlobBackend, key: str, data: bytes) -> None:

@@ -2,10 +2,11 @@
 
 Invariants:
     * A chunk is checked against its digest, and the file against its blake3 before its
-      last chunk is delivered.
+      last chunk is delivered.  A parent is checked before a block is made from it.
     * A chunk that the index does not know is an error that names the way out, never a
       short file.
-    * Memory holds a few frames, however large the file.
+    * Chains of parents are followed for two steps; a longer one, or a circle, is an error.
+    * Memory holds some frames, bounded in bytes, however large the file.
 """
 
 from __future__ import annotations
@@ -13,30 +14,54 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from threading import Lock
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.store.backends.base import BlobBackend
-from stemma.store.frames import Chunk, decode_frame
+from stemma.store.codecs.base import Parent
+from stemma.store.frames import DEPTH_LIMIT, Chunk, Header, Link, decode_frame
 from stemma.store.hashing import blake3_raw, new_hasher
 from stemma.store.index import ChunkIndex, ChunkLocation, rows_of
 from stemma.store.keys import frame_key, recipe_key
 from stemma.store.recipes import Recipe, decode_recipe
 
-_CACHED_FRAMES: Final = 16
+_CACHED_BYTES: Final = 64 << 20
 _WINDOW_CHUNKS: Final = 256
+
+
+class StoredChunk(NamedTuple):
+    """A chunk's verified bytes, and the frame they came from.
+
+    ``depth`` counts the steps over parents that reading it took.
+    """
+
+    data: bytes
+    header: Header
+    depth: int
+
+
+class _Body(NamedTuple):
+    """A frame in the cache."""
+
+    header: Header
+    data: bytes
+    depth: int
 
 
 @final
 class Reader:
     """Reads verified files; safe to use from several threads."""
 
-    def __init__(self, backend: BlobBackend, index: ChunkIndex) -> None:
+    def __init__(
+        self, backend: BlobBackend, index: ChunkIndex, *, cached_bytes: int = _CACHED_BYTES
+    ) -> None:
         """Start with an empty cache of frames."""
         self._backend = backend
         self._index = index
-        self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
+        self._cached_limit = cached_bytes
+        self._cached_bytes = 0
+        self._bodies: OrderedDict[bytes, _Body] = OrderedDict()
         # Where the chunks of cached frames are: files stored together are read together,
         # and asking the index for each of many small files would cost more than reading.
         self._nearby: dict[bytes, ChunkLocation] = {}
@@ -99,7 +124,7 @@ class Reader:
         # The recipe vouches for the sha256; nothing but the bytes vouches for an md5.
         md5 = new_hasher(Algorithm.MD5) if digest.algorithm is Algorithm.MD5 else None
         held = b""
-        for data in self._chunks(recipe):
+        for data in self.pieces(recipe, 0, recipe.chunk_count):
             if held:
                 yield held
             hasher.update(data)
@@ -117,13 +142,33 @@ class Reader:
         if held:
             yield held
 
-    def _chunks(self, recipe: Recipe) -> Iterator[bytes]:
-        chunks = recipe.chunks
-        for start in range(0, len(chunks), _WINDOW_CHUNKS):
-            window = chunks[start : start + _WINDOW_CHUNKS]
+    def pieces(self, recipe: Recipe, start: int, stop: int) -> Iterator[bytes]:
+        """Yield some of a file's chunks, each verified: from one number to before another."""
+        chunks = recipe.between(start, stop)
+        for first in range(0, len(chunks), _WINDOW_CHUNKS):
+            window = chunks[first : first + _WINDOW_CHUNKS]
             found = self._find([chunk.digest for chunk in window])
             for chunk in window:
-                yield self._chunk(recipe, chunk, found.get(chunk.digest))
+                owner = f"file {recipe.digest}"
+                yield self._chunk(owner, chunk, found.get(chunk.digest), steps=0).data
+
+    def chunk(self, digest: bytes, size_bytes: int) -> StoredChunk:
+        """Return one chunk, verified.
+
+        Raises:
+            IntegrityError: If it is missing or damaged.
+        """
+        chunk = Chunk(digest, size_bytes)
+        return self._chunk("the store", chunk, self._find([digest]).get(digest), steps=0)
+
+    def decode(self, frame: bytes, data: bytes) -> tuple[Header, bytes]:
+        """Return header and body of a frame from its stored bytes; chunks are not checked yet.
+
+        Raises:
+            IntegrityError: If it is not sound, or its parent cannot be had.
+        """
+        body = self._decode(frame, data, 0)
+        return body.header, body.data
 
     def _find(self, digests: list[bytes]) -> dict[bytes, ChunkLocation]:
         with self._guard:
@@ -131,26 +176,28 @@ class Reader:
         distant = [digest for digest in digests if digest not in found]
         return found | self._index.find(distant) if distant else found
 
-    def _chunk(self, recipe: Recipe, chunk: Chunk, location: ChunkLocation | None) -> bytes:
+    def _chunk(
+        self, owner: str, chunk: Chunk, location: ChunkLocation | None, *, steps: int
+    ) -> StoredChunk:
         name = chunk.digest.hex()
         if location is None:
             raise IntegrityError(
-                f"the index does not know chunk {name} of file {recipe.digest}",
+                f"the index does not know chunk {name} of {owner}",
                 code="chunk-not-indexed",
                 hint="stemma doctor --rebuild",
             )
-        body = self._body(location.frame)
-        data = body[location.offset : location.offset + location.size_bytes]
+        body = self._body(location.frame, steps)
+        data = body.data[location.offset : location.offset + location.size_bytes]
         if len(data) != chunk.size_bytes or blake3_raw(data) != chunk.digest:
             self._forget(location.frame)
             raise IntegrityError(
-                f"chunk {name} of file {recipe.digest} in {frame_key(location.frame)} is damaged",
+                f"chunk {name} of {owner} in {frame_key(location.frame)} is damaged",
                 code="chunk-damaged",
                 hint="stemma doctor",
             )
-        return data
+        return StoredChunk(data, body.header, body.depth)
 
-    def _body(self, frame: bytes) -> bytes:
+    def _body(self, frame: bytes, steps: int) -> _Body:
         with self._guard:
             body = self._bodies.get(frame)
             if body is not None:
@@ -165,25 +212,74 @@ class Reader:
                 code="frame-missing",
                 hint="stemma doctor --rebuild",
             ) from error
-        header, body = decode_frame(data, key)
-        with self._guard:
-            self._bodies[frame] = body
-            for row in rows_of(header.chunks):
-                self._nearby[row.digest] = ChunkLocation(frame, row.offset, row.size_bytes)
-            evicted = next(iter(self._bodies)) if len(self._bodies) > _CACHED_FRAMES else None
-        if evicted is not None:
-            self._forget(evicted)
+        body = self._decode(frame, data, steps)
+        self._remember(frame, body)
         return body
 
-    def _forget(self, frame: bytes) -> None:
-        """Drop a frame from the cache: it is the oldest, or may be mended meanwhile."""
+    def _decode(self, frame: bytes, data: bytes, steps: int) -> _Body:
+        """Decode a frame that stands so many steps up a chain."""
+        depth = 0
+
+        def parent_of(link: Link) -> Parent:
+            nonlocal depth
+            found = self._parent(frame, link, steps + 1)
+            depth = found.depth + 1
+            return Parent(data=found.data, dtype=link.dtype)
+
+        header, body = decode_frame(data, frame_key(frame), parent_of)
+        return _Body(header, body, depth)
+
+    def _parent(self, child: bytes, link: Link, steps: int) -> StoredChunk:
+        """Return the parent of a block; whatever is wrong with it, the error names both."""
+        digest = link.chunk.digest
+        try:
+            if steps > DEPTH_LIMIT:
+                raise _too_deep(digest)
+            location = self._find([digest]).get(digest)
+            found = self._chunk(frame_key(child), link.chunk, location, steps=steps)
+            if found.depth >= DEPTH_LIMIT:
+                raise _too_deep(digest)
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"{frame_key(child)} cannot be read without its parent {digest.hex()}:"
+                f" {error.message}",
+                code="parent-unreadable",
+                hint=error.hint,
+            ) from error
+        return found
+
+    def _remember(self, frame: bytes, body: _Body) -> None:
         with self._guard:
-            self._bodies.pop(frame, None)
-            self._nearby = {
-                digest: location
-                for digest, location in self._nearby.items()
-                if location.frame != frame
-            }
+            if frame not in self._bodies:
+                self._cached_bytes += len(body.data)
+            self._bodies[frame] = body
+            for row in rows_of(body.header.chunks):
+                self._nearby[row.digest] = ChunkLocation(frame, row.offset, row.size_bytes)
+            while self._cached_bytes > self._cached_limit and len(self._bodies) > 1:
+                self._drop(next(iter(self._bodies)))
+
+    def _forget(self, frame: bytes) -> None:
+        """Drop a frame from the cache, for it may be mended meanwhile."""
+        with self._guard:
+            self._drop(frame)
+
+    def _drop(self, frame: bytes) -> None:
+        body = self._bodies.pop(frame, None)
+        if body is None:
+            return
+        self._cached_bytes -= len(body.data)
+        for chunk in body.header.chunks:
+            location = self._nearby.get(chunk.digest)
+            if location is not None and location.frame == frame:
+                del self._nearby[chunk.digest]
+
+
+def _too_deep(digest: bytes) -> IntegrityError:
+    return IntegrityError(
+        f"chunk {digest.hex()} is more than {DEPTH_LIMIT} parents away from one without parent",
+        code="chain-too-long",
+        hint="stemma doctor --rebuild",
+    )
 
 
 def _wrong_alias(digest: Digest, file: Digest) -> IntegrityError:

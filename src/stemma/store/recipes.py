@@ -48,6 +48,15 @@ class Recipe:
         """The chunks in order."""
         return unpack_chunks(self.table)
 
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks there are."""
+        return len(self.table) // chunk_table_bytes(1)
+
+    def between(self, start: int, stop: int) -> tuple[Chunk, ...]:
+        """Return the chunks from one number to before another."""
+        return unpack_chunks(self.table[chunk_table_bytes(start) : chunk_table_bytes(stop)])
+
 
 def encode_recipe(recipe: Recipe) -> bytes:
     """Return the stored bytes."""

@@ -3,6 +3,8 @@
 Invariants:
     * Frames name their chunks in their headers and recipes their sha256, so nothing but
       the blobs is needed.
+    * A chunk that rests in several frames is found in one of the least depth, so that every
+      chain of parents comes to an end.
     * What cannot be read is skipped and reported, never guessed.
 """
 
@@ -47,22 +49,24 @@ def rebuild_index(
     index.clear()
     skipped: list[str] = []
     frame_count = chunk_count = 0
-    rows: dict[bytes, list[ChunkRow]] = {}
+    # A chunk keeps its first row, so frames of greater depth wait.
+    rows: list[dict[bytes, list[ChunkRow]]] = [{} for _ in range(frames.DEPTH_LIMIT + 1)]
     for stat in backend.list(Family.FRAME.prefix):
         key = parse_key(stat.key)
-        found = _frame_rows(backend, stat.key)
-        if key is None or found is None:
+        header = _header(backend, stat.key)
+        if key is None or header is None:
             skipped.append(stat.key)
             continue
-        rows[bytes.fromhex(key.hex)] = found
+        rows[header.depth][bytes.fromhex(key.hex)] = rows_of(header.chunks)
         frame_count += 1
-        chunk_count += len(found)
-        if len(rows) == _REBUILD_BATCH:
-            index.add(rows)
-            rows = {}
+        chunk_count += len(header.chunks)
+        if len(rows[0]) == _REBUILD_BATCH:
+            index.add(rows[0])
+            rows[0] = {}
         if progress is not None:
             progress(stat.size_bytes)
-    index.add(rows)
+    for of_depth in rows:
+        index.add(of_depth)
     aliases, unreadable = _sha256_aliases(backend, reader)
     index.add_aliases(aliases)
     return RebuildReport(
@@ -73,13 +77,12 @@ def rebuild_index(
     )
 
 
-def _frame_rows(backend: BlobBackend, key: str) -> list[ChunkRow] | None:
+def _header(backend: BlobBackend, key: str) -> frames.Header | None:
     try:
         head = backend.get_range(key, 0, frames.HEADER_LIMIT_BYTES)
-        header = frames.decode_header(head, key)
+        return frames.decode_header(head, key)
     except (IntegrityError, InvalidInputError):
         return None
-    return rows_of(header.chunks)
 
 
 def _sha256_aliases(backend: BlobBackend, reader: Reader) -> tuple[dict[Digest, Digest], list[str]]:
