@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     from stemma.hub.base import Hub
     from stemma.hub.delivery import DeliveryVerbs
+    from stemma.hub.remotes import RemoteVerbs
 
     class DeliveryHub(Hub, DeliveryVerbs, Protocol):
         """Every verb on models and storage, and those that move traffic."""
+
+    class RemoteHub(Hub, RemoteVerbs, Protocol):
+        """Every verb on models and storage, and those on remotes."""
 
 
 @contextmanager
@@ -48,6 +52,17 @@ def opened_delivery() -> Iterator[DeliveryHub]:
     """
     with opened_hub() as hub:
         yield cast("DeliveryHub", hub)
+
+
+@contextmanager
+def opened_remotes() -> Iterator[RemoteHub]:
+    """Open the project's hub for the verbs on remotes, and close it at the end.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+    """
+    with opened_hub() as hub:
+        yield cast("RemoteHub", hub)
 
 
 def find_root() -> Path:

@@ -41,6 +41,7 @@ class LocalParts:
         clock: Aware current time.
         make_delivery: Composes delivery at its first use, for most verbs do without.
         may_use_network: Whether environments may be fetched from the package index.
+        load_remotes: Reads the address of each remote by name, as the settings have it now.
     """
 
     root: Path
@@ -56,6 +57,7 @@ class LocalParts:
     clock: Callable[[], datetime]
     make_delivery: Callable[[LocalParts], DeliveryParts]
     may_use_network: bool = True
+    load_remotes: Callable[[], Mapping[str, str]] = dict
 
     @property
     def delivery(self) -> DeliveryParts:

@@ -32,6 +32,7 @@ from stemma.domain.errors import InvalidInputError
 from stemma.domain.names import check_model_name
 from stemma.domain.ref import suggest
 from stemma.server.settings_files import PROJECT_FILE, settings_files
+from stemma.store.backends.addresses import parse_address
 
 _DAY_SECONDS: Final = 24 * 60 * 60
 
@@ -47,6 +48,7 @@ class Settings:
         gc_grace_seconds: Age under which ``gc`` touches nothing.
         lock_timeout_seconds: How long a command waits for another one.
         models: Raw ``[model.NAME]`` tables by name.
+        remotes: Address of each ``[remote.NAME]`` by name.
         origins: Where each value came from, by key.
     """
 
@@ -56,6 +58,7 @@ class Settings:
     gc_grace_seconds: int = _DAY_SECONDS
     lock_timeout_seconds: int = 30
     models: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    remotes: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,6 +69,7 @@ _KEYS: Final[dict[str, type]] = {
     "gc_grace_seconds": int,
     "lock_timeout_seconds": int,
 }
+_NAMES: Final = (*_KEYS, "model", "remote")
 _ENVIRONMENT: Final = "environment"
 _TRUE: Final = {"1", "true", "yes", "on"}
 _FALSE: Final = {"0", "false", "no", "off"}
@@ -93,10 +97,14 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     models: dict[str, Mapping[str, object]] = {}
+    remotes: dict[str, str] = {}
     for source in _sources(root, variables):
         for key, value in source.table.items():
             if key == "model":
                 models = _merge_models(models, value, source.origin)
+                continue
+            if key == "remote":
+                remotes = {**_checked_remotes(value, source.origin, root), **remotes}
                 continue
             # Checked also where another source wins: a mistake must not show up much later.
             checked = _checked(key, value, source.origin)
@@ -115,6 +123,7 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
         gc_grace_seconds=cast("int", values.get("gc_grace_seconds", _DAY_SECONDS)),
         lock_timeout_seconds=cast("int", values.get("lock_timeout_seconds", 30)),
         models=models,
+        remotes=remotes,
         origins=origins,
     )
 
@@ -208,7 +217,7 @@ def _refuse_password(table: Mapping[str, object], path: Path) -> None:
 def _checked(key: str, value: object, origin: str) -> object:
     kind = _KEYS.get(key)
     if kind is None:
-        near = suggest(key, [*_KEYS, "model"])
+        near = suggest(key, _NAMES)
         raise InvalidInputError(
             f"{origin}: unknown key {key!r}; known keys: {', '.join([*_KEYS, 'model'])}",
             code="unknown-setting",
@@ -243,6 +252,20 @@ def _merge_models(
         _check_table_name(name, origin)
         merged[name] = {**table, **merged.get(name, {})}
     return merged
+
+
+def _checked_remotes(value: object, origin: str, root: Path) -> dict[str, str]:
+    """Return the address of each remote; a relative folder starts at the project's."""
+    if not isinstance(value, dict) or not all(
+        isinstance(table, dict) and table.keys() == {"url"} and isinstance(table["url"], str)
+        for table in value.values()
+    ):
+        raise InvalidInputError(
+            f'{origin}: `remote` must hold tables, as [remote.origin] with url = "…"',
+            code="bad-setting",
+            hint=f"edit {origin}",
+        )
+    return {name: parse_address(table["url"], folder=root).url for name, table in value.items()}
 
 
 def _check_table_name(name: str, origin: str) -> None:

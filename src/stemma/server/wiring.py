@@ -146,6 +146,7 @@ def open_hub(start: Path | None = None) -> LocalHub:
             clock=clock,
             make_delivery=_DeliveryOnce(),
             may_use_network=settings.may_use_network,
+            load_remotes=lambda: load_settings(root).remotes,
         )
     )
 

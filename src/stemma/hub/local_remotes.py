@@ -1,0 +1,343 @@
+"""Verbs on remotes, in this process: settings, what to copy, in which order.
+
+Invariants: those of ``stemma.hub.remotes``, and
+    * Push: contents of a version, its manifest, its release; channel moves last.
+    * Pull: contents of every version, then all names in one transaction per model.  A version
+      whose contents are damaged on the remote is named, and does not keep others from coming.
+    * The store's lock is held shared throughout, so that no collection comes in between.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from typing_extensions import override
+
+from stemma.catalog import exchange
+from stemma.catalog import rows as build
+from stemma.catalog.exchange import EMPTY, Additions, Catalogue, Chains
+from stemma.domain.digest import Digest
+from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from stemma.domain.ref import Newest, Ref, did_you_mean, suggest
+from stemma.hub.local_parts import LocalParts
+from stemma.hub.remote_copy import Asked, Copying, Planned
+from stemma.hub.remote_tables import add_table, remove_table
+from stemma.hub.remotes import (
+    Remote,
+    RemoteVerbs,
+    TransferOutcome,
+    TransferProgress,
+    TransferRequest,
+)
+from stemma.store.backends.addresses import FOLDER, parse_address
+from stemma.store.backends.base import BlobBackend
+from stemma.store.backends.opening import open_backend
+from stemma.store.keys import record_key, records_prefix
+from stemma.store.remote_index import RemoteIndex
+from stemma.store.transfer import LocalFrames, Side, Transfer, damaged, put_sound
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_DEFAULT: Final = "origin"
+_HERE: Final = "this project"
+_CACHE: Final = ".stemma/cache/frame-index"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """Both ends of a copy.
+
+    Attributes:
+        remote: Which remote.
+        here: Our side.
+        there: Its side.
+        catalogue: What it knows.
+    """
+
+    remote: Remote
+    here: Side
+    there: Side
+    catalogue: Catalogue
+
+
+class LocalRemotes(RemoteVerbs):
+    """Remotes of one project."""
+
+    _parts: LocalParts
+
+    # settings -------------------------------------------------------------------------------
+
+    @override
+    def list_remotes(self) -> Sequence[Remote]:
+        found = self._parts.load_remotes()
+        return [Remote(name=name, url=url) for name, url in sorted(found.items())]
+
+    @override
+    def add_remote(self, name: str, url: str) -> Remote:
+        if not _NAME.fullmatch(name):
+            raise InvalidInputError(
+                f"not a name of a remote: {name[:80]!r}; small letters, digits, - and _",
+                code="bad-remote-name",
+                hint=f"stemma remote add origin {url}",
+            )
+        address = parse_address(url)
+        known = self._parts.load_remotes().get(name)
+        if known == address.url:
+            return Remote(name=name, url=known)
+        if known is not None:
+            raise ConflictError(
+                f"{name} is {known} already",
+                code="remote-exists",
+                hint=f"stemma remote remove {name}",
+            )
+        add_table(self._parts.root, name, address.url)
+        return Remote(name=name, url=address.url)
+
+    @override
+    def remove_remote(self, name: str) -> Remote:
+        remote = self._named(name)
+        remove_table(self._parts.root, name)
+        return remote
+
+    @override
+    def check_remote(self, name: str = "") -> Remote:
+        remote = self.find_remote(name)
+        backend = self._open(remote, may_create=True)
+        next(iter(backend.list(records_prefix(build.RELEASE))), None)
+        return remote
+
+    def _named(self, name: str) -> Remote:
+        found = self._parts.load_remotes()
+        if name in found:
+            return Remote(name=name, url=found[name])
+        near = suggest(name, found)
+        raise NotFoundError(
+            f"no remote {name}{did_you_mean(near)}",
+            code="remote-not-found",
+            hint="stemma remote list" if found else f"stemma remote add {name} s3://BUCKET/PREFIX",
+        )
+
+    @override
+    def find_remote(self, name: str = "") -> Remote:
+        if "/" in name:
+            return Remote(name="", url=parse_address(name).url)
+        if name:
+            return self._named(name)
+        found = self._parts.load_remotes()
+        usual = next(iter(found)) if len(found) == 1 else _DEFAULT
+        if usual in found:
+            return Remote(name=usual, url=found[usual])
+        names = f"; there are {', '.join(sorted(found))}" if found else "; none is set"
+        raise NotFoundError(
+            f"no remote was named{names}",
+            code="remote-not-found",
+            hint="stemma remote list" if found else "stemma remote add origin s3://BUCKET/PREFIX",
+        )
+
+    def _open(self, remote: Remote, *, may_create: bool) -> BlobBackend:
+        address = parse_address(remote.url)
+        if address.scheme == FOLDER:
+            folder = Path(address.path)
+            # A disk that is not there must not become an empty folder in its place.
+            if not folder.is_dir() and not (may_create and folder.parent.is_dir()):
+                raise NotFoundError(
+                    f"the folder {address.path} of {remote.label} is not there",
+                    code="remote-missing",
+                    hint=f"mkdir -p {address.path}, or: stemma remote list",
+                )
+        return open_backend(address, os.environ)
+
+    # copying --------------------------------------------------------------------------------
+
+    @override
+    def push(
+        self, request: TransferRequest, progress: TransferProgress | None = None
+    ) -> TransferOutcome:
+        with self._parts.writing():
+            ends = self._ends(request, may_create=not request.is_dry_run)
+            transfer = Transfer(ends.here, ends.there, is_repair=request.is_repair)
+            copying = Copying(transfer, request, progress)
+            found = (
+                self._asked_of_push(ends, model, request, copying)
+                for model in self._models_here(request.ref)
+            )
+            asked = [item for item in found if item is not None]
+            planned = [copying.plan(item, is_chain=True) for item in asked]
+            copying.announce(item for items in planned for item in items)
+            for item_asked, items in zip(asked, planned, strict=True):
+                is_whole = len(items) == len(item_asked.releases)
+                for item in items:
+                    is_whole = is_whole and copying.copy(item)
+                    if not is_whole:
+                        break
+                    if not request.is_dry_run:
+                        self._push_names(ends, item, copying)
+                if is_whole:
+                    self._push_moves(ends, item_asked, request, copying)
+            if not request.is_dry_run:
+                self._look_for_race(ends, asked, copying)
+        return copying.outcome(ends.remote)
+
+    @override
+    def pull(
+        self, request: TransferRequest, progress: TransferProgress | None = None
+    ) -> TransferOutcome:
+        with self._parts.writing():
+            ends = self._ends(request, may_create=False)
+            transfer = Transfer(ends.there, ends.here, is_repair=request.is_repair)
+            copying = Copying(transfer, request, progress)
+            for key in ends.catalogue.damaged:
+                copying.refuse(key, damaged(key, ends.remote.label))
+            found = (
+                self._asked_of_pull(ends, model, request, copying)
+                for model in _models_there(ends, request.ref)
+            )
+            asked = [item for item in found if item is not None]
+            planned = [
+                item for item_asked in asked for item in copying.plan(item_asked, is_chain=False)
+            ]
+            copying.announce(planned)
+            for item in planned:
+                copying.copy(item)
+            for item_asked in asked:
+                self._pull_names(ends, item_asked, request, copying)
+        return copying.outcome(ends.remote)
+
+    def _ends(self, request: TransferRequest, *, may_create: bool) -> _Ends:
+        remote = self.find_remote(request.remote)
+        backend = self._open(remote, may_create=may_create)
+        objects = self._parts.objects
+        here = Side(
+            name=_HERE,
+            backend=objects.backend,
+            frames=LocalFrames(objects.backend, objects.index),
+            is_local=True,
+        )
+        there = Side(
+            name=remote.label,
+            backend=backend,
+            frames=RemoteIndex(backend, self._parts.root / _CACHE),
+            is_local=False,
+        )
+        catalogue = exchange.read_remote(backend, objects.backend)
+        return _Ends(remote=remote, here=here, there=there, catalogue=catalogue)
+
+    def _local(self, model: str) -> Chains:
+        return exchange.read_local(self._parts.database, self._parts.objects, model)
+
+    # push -----------------------------------------------------------------------------------
+
+    def _models_here(self, ref: str) -> list[str]:
+        if not ref:
+            return [summary.name for summary in self._parts.catalog.list_models()]
+        model = Ref.parse(ref).model
+        self._parts.catalog.check_model(model)
+        return [model]
+
+    def _asked_of_push(
+        self, ends: _Ends, model: str, request: TransferRequest, copying: Copying
+    ) -> Asked | None:
+        mine = self._local(model)
+        if request.ref and not isinstance(Ref.parse(request.ref).selector, Newest):
+            release = exchange.pick(mine, Ref.parse(request.ref))
+            mine = exchange.up_to(mine, release.version)
+        theirs = ends.catalogue.models.get(model, EMPTY)
+        additions = _compared(model, (theirs, mine), (ends.remote.label, _HERE), copying)
+        if additions is None:
+            return None
+        wanted = mine.releases if request.is_repair else additions.releases
+        return Asked(model=model, offered=mine, additions=additions, releases=wanted)
+
+    def _push_names(self, ends: _Ends, item: Planned, copying: Copying) -> None:
+        """Copy a version's manifest, then its release: in this order, one after the other."""
+        for kind, digest in (
+            (build.MANIFEST, item.release.manifest),
+            (build.RELEASE, item.record),
+        ):
+            copying.count(size_bytes=self._push_record(ends, kind, digest))
+
+    def _push_moves(
+        self, ends: _Ends, asked: Asked, request: TransferRequest, copying: Copying
+    ) -> None:
+        copying.count(moves=len(asked.additions.moves))
+        if request.is_dry_run:
+            return
+        for record, _ in asked.additions.moves:
+            copying.count(size_bytes=self._push_record(ends, build.CHANNEL_MOVE, record))
+
+    def _push_record(self, ends: _Ends, kind: str, digest: Digest) -> int:
+        data = self._parts.objects.read_record(kind, digest)
+        return put_sound(ends.there.backend, {record_key(kind, digest): data}, ends.there.name)
+
+    def _look_for_race(self, ends: _Ends, asked: Sequence[Asked], copying: Copying) -> None:
+        """Say so when somebody else gave the same numbers at the same moment, and counts."""
+        if not any(item.additions.releases or item.additions.moves for item in asked):
+            return
+        after = exchange.read_remote(ends.there.backend, ends.here.backend)
+        for item in asked:
+            theirs = after.models.get(item.model, EMPTY)
+            _compared(item.model, (theirs, item.offered), (ends.remote.label, _HERE), copying)
+
+    # pull -----------------------------------------------------------------------------------
+
+    def _asked_of_pull(
+        self, ends: _Ends, model: str, request: TransferRequest, copying: Copying
+    ) -> Asked | None:
+        theirs = ends.catalogue.models[model]
+        additions = _compared(
+            model, (self._local(model), theirs), (_HERE, ends.remote.label), copying
+        )
+        if additions is None:
+            return None
+        wanted = theirs.releases
+        if request.ref and not isinstance(Ref.parse(request.ref).selector, Newest):
+            version = exchange.pick(theirs, Ref.parse(request.ref)).version
+            wanted = tuple(pair for pair in theirs.releases if pair[1].version == version)
+        return Asked(model=model, offered=theirs, additions=additions, releases=wanted)
+
+    def _pull_names(
+        self, ends: _Ends, asked: Asked, request: TransferRequest, copying: Copying
+    ) -> None:
+        copying.count(moves=len(asked.additions.moves))
+        if request.is_dry_run:
+            return
+        exchange.add_to_rows(
+            self._parts.database,
+            self._parts.objects,
+            asked.offered,
+            asked.additions,
+            records=ends.catalogue.records,
+        )
+
+
+def _models_there(ends: _Ends, ref: str) -> list[str]:
+    names = list(ends.catalogue.models)
+    if not ref:
+        return names
+    model = Ref.parse(ref).model
+    if model not in names:
+        near = suggest(model, names)
+        raise NotFoundError(
+            f"{ends.remote.label} holds no release of {model}{did_you_mean(near)}",
+            code="model-not-found",
+            hint=f"stemma pull {near[0]}" if near else f"stemma push {model}, where it was made",
+        )
+    return [model]
+
+
+def _compared(
+    model: str, sides: tuple[Chains, Chains], names: tuple[str, str], copying: Copying
+) -> Additions | None:
+    """Return what the first side lacks; conflicts are noted, and one of releases gives none."""
+    try:
+        additions = exchange.compare(*sides, names)
+    except ConflictError as error:
+        copying.refuse(model, error)
+        return None
+    for conflict in additions.conflicts:
+        copying.refuse(model, conflict)
+    return additions

@@ -1,0 +1,195 @@
+"""Which frame of a remote holds a chunk, when nobody but files answers there.
+
+A remote has no database.  Whoever copies frames to it leaves a record of kind
+``frame-index`` beside them: the names and headers of those frames, one after another.
+
+Invariants (normative text: ``docs/formats/store.md`` §Remotes):
+    * The records are only an index: a frame that none of them names is found by its own
+      header, and a damaged record is passed over.
+    * A record is written after its frames are durable.
+    * Memory holds what was asked for, not the index: records are read through one by one.
+
+Costs: one listing and one request for each record that is not in ``cache``; frames that no
+record names cost a listing of all frames and one request each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple, final
+
+from stemma.domain.digest import Algorithm, Digest
+from stemma.domain.errors import IntegrityError, NotFoundError
+from stemma.store import frames
+from stemma.store.backends.base import BlobBackend
+from stemma.store.backends.local import translated_os_errors
+from stemma.store.hashing import hash_bytes
+from stemma.store.keys import Family, frame_key, parse_key, record_key, records_prefix
+
+KIND: Final = "frame-index"
+_RECORD_BYTES: Final = 8 << 20
+
+
+class FrameFacts(NamedTuple):
+    """What copying a frame must know beforehand: its stored size, and chunks it needs."""
+
+    size_bytes: int
+    needs: tuple[bytes, ...]
+
+
+def facts_of(header: frames.Header) -> FrameFacts:
+    """Return what copying must know of a frame; the one place that says what a frame needs."""
+    # Frames of version 1 need no other frame.
+    return FrameFacts(size_bytes=header.body_offset + header.stored_bytes, needs=())
+
+
+@final
+class RemoteIndex:
+    """Finds frames on a remote; one instance serves one command."""
+
+    def __init__(self, backend: BlobBackend, cache: Path | None = None) -> None:
+        """Stand on a remote; nothing is read yet.
+
+        Args:
+            backend: The remote.
+            cache: Folder that keeps records which were read; it may be removed at any time.
+        """
+        self._backend = backend
+        self._cache = cache
+        self._records: list[Digest] | None = None
+        self._facts: dict[bytes, FrameFacts] = {}
+        self._pending: dict[bytes, bytes] = {}
+
+    def find(self, chunks: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return the frame of every given chunk that the remote holds."""
+        wanted = set(chunks)
+        found: dict[bytes, bytes] = {}
+        indexed: set[bytes] = set()
+        if not wanted:
+            return found
+        for digest in self._record_names():
+            for name, header in _entries(self._read_record(digest)):
+                indexed.add(name)
+                self._take(name, header, wanted, found)
+        if wanted - found.keys():
+            for name, header in self._unindexed(indexed):
+                self._take(name, header, wanted, found)
+        return found
+
+    def _take(
+        self,
+        name: bytes,
+        header: frames.Header,
+        wanted: Collection[bytes],
+        found: dict[bytes, bytes],
+    ) -> None:
+        for chunk in header.chunks:
+            if chunk.digest in wanted and chunk.digest not in found:
+                found[chunk.digest] = name
+                self._facts[name] = facts_of(header)
+
+    def facts(self, names: Collection[bytes]) -> dict[bytes, FrameFacts]:
+        """Return what is known of frames that ``find`` named."""
+        return {name: self._facts[name] for name in names}
+
+    def forget(self, names: Collection[bytes]) -> None:
+        """Do nothing: a frame that is gone is copied again under the same name."""
+
+    def note(self, headers: Mapping[bytes, bytes]) -> None:
+        """Take in the headers of frames that are durable on the remote now."""
+        self._pending.update(headers)
+
+    def note_files(self, files: Mapping[Digest, Digest]) -> None:
+        """Do nothing: a remote is asked for files by blake3 only."""
+
+    def flush(self) -> None:
+        """Write what was noted as records."""
+        body = bytearray()
+        for name, header in sorted(self._pending.items()):
+            body += name + header
+            if len(body) >= _RECORD_BYTES:
+                self._write(bytes(body))
+                body.clear()
+        if body:
+            self._write(bytes(body))
+        self._pending = {}
+
+    def _write(self, data: bytes) -> None:
+        digest = hash_bytes(data, Algorithm.SHA256)
+        self._backend.put(record_key(KIND, digest), data)
+        self._keep(digest, data)
+        if self._records is not None:
+            self._records.append(digest)
+
+    def _record_names(self) -> list[Digest]:
+        if self._records is None:
+            keys = (parse_key(stat.key) for stat in self._backend.list(records_prefix(KIND)))
+            self._records = [key.digest for key in keys if key is not None]
+        return self._records
+
+    def _read_record(self, digest: Digest) -> bytes:
+        """Return a record's bytes; none when it is damaged, for it is only an index."""
+        if self._cache is not None:
+            try:
+                data = (self._cache / digest.hex).read_bytes()
+            except OSError:
+                data = b""
+            if hash_bytes(data, Algorithm.SHA256) == digest:
+                return data
+        try:
+            data = self._backend.get(record_key(KIND, digest))
+        except NotFoundError:
+            return b""
+        if hash_bytes(data, Algorithm.SHA256) != digest:
+            return b""
+        self._keep(digest, data)
+        return data
+
+    def _keep(self, digest: Digest, data: bytes) -> None:
+        if self._cache is None:
+            return
+        with translated_os_errors(f"write to {self._cache}"):
+            self._cache.mkdir(parents=True, exist_ok=True)
+            temporary = self._cache / f"{digest.hex}.{os.getpid()}.part"
+            temporary.write_bytes(data)
+            temporary.replace(self._cache / digest.hex)
+
+    def _unindexed(self, indexed: Collection[bytes]) -> Iterator[tuple[bytes, frames.Header]]:
+        for stat in self._backend.list(Family.FRAME.prefix):
+            key = parse_key(stat.key)
+            if key is None or bytes.fromhex(key.hex) in indexed:
+                continue
+            name = bytes.fromhex(key.hex)
+            try:
+                header = read_header(self._backend, name)
+            except (IntegrityError, NotFoundError):
+                continue
+            yield name, header
+
+
+def read_header(backend: BlobBackend, name: bytes) -> frames.Header:
+    """Read the header of a frame.
+
+    Raises:
+        NotFoundError: If there is no such frame.
+        IntegrityError: If it is not sound.
+    """
+    key = frame_key(name)
+    return frames.decode_header(backend.get_range(key, 0, frames.HEADER_LIMIT_BYTES), key)
+
+
+def _entries(data: bytes) -> Iterator[tuple[bytes, frames.Header]]:
+    """Yield names and headers of a record; what cannot be read ends it."""
+    offset = 0
+    while offset < len(data):
+        name = data[offset : offset + frames.DIGEST_BYTES]
+        offset += frames.DIGEST_BYTES
+        head = data[offset : offset + frames.HEADER_LIMIT_BYTES]
+        try:
+            header = frames.decode_header(head, frame_key(name))
+        except IntegrityError:
+            return
+        offset += header.body_offset
+        yield name, header

@@ -1,0 +1,473 @@
+"""Copying versions between two stores: what one needs, and that and nothing else, verified.
+
+Invariants (normative text: ``docs/formats/store.md`` §Remotes):
+    * Every blob is checked against its name before it is written to either side; a frame
+      also chunk by chunk, for its chunks are trusted by later writes.
+    * Written in the order of the format: frames, what finds them, recipes, trees.  Whoever
+      reads the target meanwhile never sees an object before what it names.
+    * What the target has is not copied, so a copy that was cut off goes on where it ended.
+    * Memory holds one batch of frames, and the chunk names of the versions that are planned.
+
+It copies contents by digest and knows nothing of models; records follow them, see
+``stemma.catalog.exchange``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol, final
+
+from stemma.domain.digest import Algorithm, Digest
+from stemma.domain.errors import IntegrityError, NotFoundError
+from stemma.domain.tree import Tree
+from stemma.store import frames
+from stemma.store.backends.base import BlobBackend
+from stemma.store.hashing import blake3_raw, hash_bytes
+from stemma.store.index import ChunkIndex, rows_of
+from stemma.store.keys import Family, frame_key, parse_key, recipe_key, tree_key
+from stemma.store.recipes import Recipe, decode_recipe
+from stemma.store.remote_index import FrameFacts, facts_of, read_header
+from stemma.store.trees import verified_tree
+
+_THREADS: Final = 8
+_BATCH_BYTES: Final = 16 << 20
+_BATCH_BLOBS: Final = 256
+
+
+class FrameFinder(Protocol):
+    """Says where chunks rest on one side, and learns of new frames."""
+
+    def find(self, chunks: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return the frame of every given chunk that is known."""
+        ...
+
+    def facts(self, names: Collection[bytes]) -> dict[bytes, FrameFacts]:
+        """Return what copying must know of frames that ``find`` named."""
+        ...
+
+    def forget(self, names: Collection[bytes]) -> None:
+        """Drop what is known of frames that are gone or damaged."""
+        ...
+
+    def note(self, headers: Mapping[bytes, bytes]) -> None:
+        """Take in the headers of frames that are durable now."""
+        ...
+
+    def note_files(self, files: Mapping[Digest, Digest]) -> None:
+        """Take in which file (blake3) a sha256 names."""
+        ...
+
+    def flush(self) -> None:
+        """Make durable what was noted."""
+        ...
+
+
+@final
+class LocalFrames:
+    """The frames of a store with an index."""
+
+    def __init__(self, backend: BlobBackend, index: ChunkIndex) -> None:
+        """Stand on a backend and its index."""
+        self._backend = backend
+        self._index = index
+
+    def find(self, chunks: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return the frame of every given chunk that is indexed."""
+        return {chunk: location.frame for chunk, location in self._index.find(chunks).items()}
+
+    def facts(self, names: Collection[bytes]) -> dict[bytes, FrameFacts]:
+        """Return what copying must know of frames, from their headers."""
+        return {name: facts_of(read_header(self._backend, name)) for name in names}
+
+    def forget(self, names: Collection[bytes]) -> None:
+        """Drop the rows of these frames."""
+        self._index.drop_frames(names)
+
+    def note(self, headers: Mapping[bytes, bytes]) -> None:
+        """Index frames that are durable now."""
+        self._index.add(
+            {
+                name: rows_of(frames.decode_header(head, frame_key(name)).chunks)
+                for name, head in headers.items()
+            }
+        )
+
+    def note_files(self, files: Mapping[Digest, Digest]) -> None:
+        """Index which file a sha256 names."""
+        self._index.add_aliases(files)
+
+    def flush(self) -> None:
+        """Do nothing: every note is durable at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two stores.
+
+    Attributes:
+        name: What messages call it.
+        backend: Its blobs.
+        frames: Where its chunks are.
+        is_local: Whether reading it is cheap.
+    """
+
+    name: str
+    backend: BlobBackend
+    frames: FrameFinder
+    is_local: bool
+
+
+class Content(NamedTuple):
+    """A tree or file that a version names; one that is not required may be a mere identity."""
+
+    digest: Digest
+    is_required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What must be copied for some contents.
+
+    Attributes:
+        frames: Frames that are missing, those that others need first, with their sizes.
+        recipes: Files whose recipes are missing.
+        trees: Trees that are missing.
+        file_bytes: Size of all the files, whether they must be copied or not.
+    """
+
+    frames: Mapping[bytes, int]
+    recipes: tuple[Digest, ...]
+    trees: tuple[Digest, ...]
+    file_bytes: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the target has it all."""
+        return not (self.frames or self.recipes or self.trees)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What planning has met so far."""
+
+    files: set[Digest] = field(default_factory=set)
+    sizes: dict[Digest, int] = field(default_factory=dict)
+    trees: list[Digest] = field(default_factory=list)
+    recipes: list[Digest] = field(default_factory=list)
+    chunks: set[bytes] = field(default_factory=set)
+
+
+@final
+class Transfer:
+    """Copies contents from one side to the other."""
+
+    def __init__(self, source: Side, target: Side, *, is_repair: bool = False) -> None:
+        """Name both sides.
+
+        Args:
+            source: Where to copy from.
+            target: Where to.
+            is_repair: Read what the target has, and replace what is damaged.
+        """
+        self._source = source
+        self._target = target
+        self._is_repair = is_repair
+        # What a remote has was whole when it was written, and asking again costs requests.
+        self._trusts_target = not target.is_local and not is_repair
+        self._gone: set[bytes] = set()
+        self._copied: set[bytes] = set()
+        self._failures: dict[bytes, IntegrityError] = {}
+
+    # planning -------------------------------------------------------------------------------
+
+    def plan(self, contents: Sequence[Content]) -> Plan:
+        """Say what is missing on the target.
+
+        Raises:
+            IntegrityError: If the source misses something, or what it has is damaged.
+        """
+        walk = _Walk()
+        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+            found = pool.map(self._look, contents)
+            for content, tree in zip(contents, list(found), strict=True):
+                self._visit(content, tree, walk)
+            files = sorted(walk.files)
+            for recipe, is_there in pool.map(self._look_at_file, files):
+                walk.sizes[recipe.digest] = recipe.size_bytes
+                if not is_there:
+                    walk.recipes.append(recipe.digest)
+                if not (is_there and self._trusts_target):
+                    walk.chunks.update(chunk.digest for chunk in recipe.chunks)
+        return Plan(
+            frames=self._missing_frames(walk.chunks),
+            recipes=tuple(walk.recipes),
+            trees=tuple(walk.trees),
+            file_bytes=sum(walk.sizes.values()),
+        )
+
+    def _look(self, content: Content) -> tuple[Tree | None, bool, bool]:
+        """Return the tree of that name, whether the target has it, and whether a file is so named.
+
+        The tree is looked for first: most contents are trees.
+        """
+        key = tree_key(content.digest)
+        data = self._read(key)
+        if data is not None:
+            return verified_tree(data, content.digest), self._has(key), False
+        return None, False, self._read(recipe_key(content.digest)) is not None
+
+    def _visit(self, content: Content, found: tuple[Tree | None, bool, bool], walk: _Walk) -> None:
+        tree, is_there, is_file = found
+        if tree is None:
+            if is_file:
+                walk.files.add(content.digest)
+            elif content.is_required:
+                raise self._lacking(str(content.digest))
+            return
+        if not is_there:
+            walk.trees.append(content.digest)
+        for entry in tree.entries:
+            if entry.digest is None:
+                continue
+            if is_there and self._trusts_target:
+                walk.sizes[entry.digest] = entry.size_bytes
+            else:
+                walk.files.add(entry.digest)
+
+    def _look_at_file(self, digest: Digest) -> tuple[Recipe, bool]:
+        key = recipe_key(digest)
+        data = self._read(key)
+        if data is None:
+            raise self._lacking(key)
+        return decode_recipe(data, digest), self._has(key)
+
+    def _missing_frames(self, chunks: set[bytes]) -> dict[bytes, int]:
+        """Return the frames to copy, those that others need first."""
+        levels: list[dict[bytes, int]] = []
+        asked: set[bytes] = set()
+        while chunks:
+            asked |= chunks
+            absent = chunks - self._held(chunks)
+            found = self._source.frames.find(absent)
+            for chunk in absent:
+                if chunk not in found:
+                    raise self._lacking(f"chunk {chunk.hex()}")
+            facts = self._source.frames.facts(set(found.values()))
+            levels.append({name: fact.size_bytes for name, fact in sorted(facts.items())})
+            chunks = {need for fact in facts.values() for need in fact.needs} - asked
+        return {name: size for level in reversed(levels) for name, size in level.items()}
+
+    def _held(self, chunks: set[bytes]) -> set[bytes]:
+        """Return the chunks that the target has, in frames that exist."""
+        found = self._target.frames.find(chunks)
+        if self._trusts_target:
+            return set(found)
+        names = sorted(set(found.values()))
+        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+            there = pool.map(self._has, (frame_key(name) for name in names))
+            gone = {name for name, is_there in zip(names, there, strict=True) if not is_there}
+        self._gone |= gone
+        return {chunk for chunk, name in found.items() if name not in gone}
+
+    def _has(self, key: str) -> bool:
+        """Whether the target has a blob; when repairing, one that is sound."""
+        backend = self._target.backend
+        if not self._is_repair:
+            return backend.exists(key)
+        try:
+            _check(key, backend.get(key), self._target.name)
+        except (NotFoundError, IntegrityError):
+            return False
+        return True
+
+    def _read(self, key: str) -> bytes | None:
+        """Return a sound blob from the nearer side that has it; ``None`` when neither has."""
+        if self._target.is_local:
+            try:
+                return _check(key, self._target.backend.get(key), self._target.name)
+            except (NotFoundError, IntegrityError):
+                pass  # the source may have what is missing or damaged here
+        try:
+            return _check(key, self._source.backend.get(key), self._source.name)
+        except NotFoundError as error:
+            if error.code != "blob-not-found":
+                raise
+            return None
+
+    def _lacking(self, what: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self._source.name} does not hold {what}",
+            code="transfer-incomplete",
+            hint="stemma doctor" if self._source.is_local else "stemma push, where it was made",
+        )
+
+    # copying --------------------------------------------------------------------------------
+
+    def copy(self, plan: Plan, advance: Callable[[int], None]) -> int:
+        """Copy what a plan names; returns the bytes that were written.
+
+        Raises:
+            IntegrityError: If something on the source is missing or damaged; nothing that
+                names it has been written then.
+        """
+        for name in plan.frames:
+            if name in self._failures:
+                raise self._failures[name]
+        waiting = [name for name in plan.frames if name not in self._copied]
+        # Else a chunk would keep its row in a frame that is gone or damaged.
+        self._target.frames.forget(self._gone)
+        self._gone = set()
+        written = 0
+        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+            for batch in _batches(waiting, plan.frames):
+                written += self._copy_frames(pool, batch, advance)
+            self._target.frames.flush()
+            written += self._copy_recipes(pool, plan.recipes, advance)
+            written += self._copy_named(pool, [tree_key(tree) for tree in plan.trees], advance)
+        return written
+
+    def _copy_frames(
+        self, pool: ThreadPoolExecutor, names: Sequence[bytes], advance: Callable[[int], None]
+    ) -> int:
+        blobs = dict(zip(names, pool.map(self._take_frame, names), strict=True))
+        written = self._put({frame_key(name): data for name, data in blobs.items()}, advance)
+        self._target.frames.note(
+            {
+                name: data[: frames.decode_header(data, frame_key(name)).body_offset]
+                for name, data in blobs.items()
+            }
+        )
+        self._copied.update(names)
+        return written
+
+    def _take_frame(self, name: bytes) -> bytes:
+        try:
+            return self._take(frame_key(name))
+        except IntegrityError as error:
+            self._failures[name] = error
+            raise
+
+    def _copy_recipes(
+        self, pool: ThreadPoolExecutor, files: Sequence[Digest], advance: Callable[[int], None]
+    ) -> int:
+        written = 0
+        for start in range(0, len(files), _BATCH_BLOBS):
+            batch = files[start : start + _BATCH_BLOBS]
+            keys = [recipe_key(file) for file in batch]
+            blobs = dict(zip(keys, pool.map(self._take, keys), strict=True))
+            recipes = [decode_recipe(blobs[recipe_key(file)], file) for file in batch]
+            self._target.frames.note_files({recipe.sha256: recipe.digest for recipe in recipes})
+            written += self._put(blobs, advance)
+        return written
+
+    def _copy_named(
+        self, pool: ThreadPoolExecutor, keys: Sequence[str], advance: Callable[[int], None]
+    ) -> int:
+        written = 0
+        for start in range(0, len(keys), _BATCH_BLOBS):
+            batch = keys[start : start + _BATCH_BLOBS]
+            written += self._put(
+                dict(zip(batch, pool.map(self._take, batch), strict=True)), advance
+            )
+        return written
+
+    def _take(self, key: str) -> bytes:
+        """Read a blob from the source and check it."""
+        try:
+            return _check(key, self._source.backend.get(key), self._source.name)
+        except NotFoundError as error:
+            if error.code != "blob-not-found":
+                raise
+            raise self._lacking(key) from error
+
+    def _put(self, blobs: Mapping[str, bytes], advance: Callable[[int], None]) -> int:
+        written = put_sound(self._target.backend, blobs, self._target.name)
+        advance(sum(len(data) for data in blobs.values()))
+        return written
+
+
+def put_sound(backend: BlobBackend, blobs: Mapping[str, bytes], name: str) -> int:
+    """Write blobs that are known to be sound; returns how many bytes were new.
+
+    What exists is read, and gives way when it is not what its name says.
+
+    Raises:
+        IntegrityError: If a damaged blob cannot be replaced.
+    """
+    created = backend.put_many(blobs)
+    written = sum(len(blobs[key]) for key in created)
+    for key in blobs.keys() - created:
+        if backend.get(key) == blobs[key]:
+            continue
+        backend.delete(key)
+        if not backend.put(key, blobs[key]) and backend.get(key) != blobs[key]:
+            raise damaged(key, name)
+        written += len(blobs[key])
+    return written
+
+
+def checked_record(backend: BlobBackend, key: str, name: str) -> bytes:
+    """Read a record and check it.
+
+    Raises:
+        IntegrityError: If it is damaged (``remote-object-damaged``).
+        NotFoundError: If there is none.
+    """
+    return _check(key, backend.get(key), name)
+
+
+def _check(key: str, data: bytes, name: str) -> bytes:
+    """Return ``data`` if it is what ``key`` promises; the one place that says what sound means."""
+    object_key = parse_key(key)
+    if object_key is None:
+        raise damaged(key, name)
+    digest = object_key.digest
+    try:
+        match object_key.family:
+            case Family.FRAME:
+                _check_frame(key, data, digest)
+            case Family.RECIPE:
+                decode_recipe(data, digest)
+            case Family.TREE:
+                verified_tree(data, digest)
+            case Family.RECORD:
+                if hash_bytes(data, Algorithm.SHA256) != digest:
+                    raise damaged(key, name)
+    except IntegrityError as error:
+        raise damaged(key, name) from error
+    return data
+
+
+def _check_frame(key: str, data: bytes, digest: Digest) -> None:
+    if hash_bytes(data) != digest:
+        raise IntegrityError(f"{key} has other bytes", code="frame-damaged")
+    header, body = frames.decode_frame(data, key)
+    offset = 0
+    for chunk, size_bytes in header.chunks:
+        if blake3_raw(body[offset : offset + size_bytes]) != chunk:
+            raise IntegrityError(f"{key} holds another chunk than it says", code="frame-damaged")
+        offset += size_bytes
+
+
+def damaged(key: str, name: str) -> IntegrityError:
+    """Return the error for a blob on ``name`` that is not what its key promises."""
+    return IntegrityError(
+        f"{key} on {name} is not what its name says; it was not copied",
+        code="copy-damaged",
+        hint="stemma push --repair, where it is whole",
+    )
+
+
+def _batches(names: Iterable[bytes], sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size_bytes = 0
+    for name in names:
+        if batch and (size_bytes + sizes[name] > _BATCH_BYTES or len(batch) == _BATCH_BLOBS):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(name)
+        size_bytes += sizes[name]
+    if batch:
+        yield batch
