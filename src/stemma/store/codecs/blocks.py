@@ -96,8 +96,10 @@ def encode_as(method: Method, data: bytes, dtype: str, parent: Parent | None) ->
             split(turn(words[tile]), planes[:, tile])
     elif method is Method.SUBTRACT_GROUPED:
         parent_words = as_words(parent.data, parent.dtype)
-        folded = residuals(words, parent_words)[group_order(parent_words, dtype)]
-        split(folded, planes)
+        folded = residuals(words, parent_words)
+        order = group_order(parent_words, dtype)
+        for tile in tiles(len(words)):
+            split(folded[order[tile]], planes[:, tile])
     else:
         parent_words = as_words(parent.data, parent.dtype)
         prediction = _prediction(parent.dtype, dtype)
@@ -146,19 +148,22 @@ def decode_block(
 
 
 def _merge_plain(planes: Sequence[Planes], dtype: str, out: Words) -> None:
-    turn = rotate_right if is_rotated(dtype) else None
+    turned = is_rotated(dtype)
     for tile in tiles(len(out)):
         merge([plane[tile] for plane in planes], out[tile])
-        if turn:
-            out[tile] = turn(out[tile])
+        if turned:
+            rotate_right(out[tile])
 
 
 def _merge_grouped(planes: Sequence[Planes], parent: Parent, out: Words) -> None:
     parent_words = as_words(parent.data, parent.dtype)
-    folded = np.empty_like(out)
-    merge(planes, folded)
-    out[group_order(parent_words, parent.dtype)] = folded
-    restore(out, parent_words, out)
+    order = group_order(parent_words, parent.dtype)
+    for tile in tiles(len(out)):
+        folded = np.empty(tile.stop - tile.start, dtype=out.dtype)
+        merge([plane[tile] for plane in planes], folded)
+        out[order[tile]] = folded
+    for tile in tiles(len(out)):
+        restore(out[tile], parent_words[tile], out[tile])
 
 
 def _merge_difference(planes: Sequence[Planes], dtype: str, parent: Parent, out: Words) -> None:

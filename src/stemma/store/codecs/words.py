@@ -66,11 +66,11 @@ def rotate_left(words: Words) -> Words:
     return rotated
 
 
-def rotate_right(words: Words) -> Words:
-    """Undo ``rotate_left``."""
-    rotated: Words = np.right_shift(words, 1)
-    rotated |= words << (8 * words.itemsize - 1)
-    return rotated
+def rotate_right(words: Words) -> None:
+    """Undo ``rotate_left`` in place."""
+    sign = np.left_shift(words, 8 * words.itemsize - 1)
+    np.right_shift(words, 1, out=words)
+    np.bitwise_or(words, sign, out=words)
 
 
 def split(words: Words, planes: Planes) -> None:

@@ -98,7 +98,8 @@ def test_a_flipped_bit_ends_in_an_error_or_a_block_of_the_right_size(path: Path)
 @pytest.mark.parametrize(
     ("dtype", "parent_dtype", "method"),
     [
-        ("float32", "float32", Method.SUBTRACT),
+        ("float32", "float32", Method.SUBTRACT_GROUPED),
+        ("int32", "int32", Method.SUBTRACT),
         ("bfloat16", "bfloat16", Method.SUBTRACT_GROUPED),
         ("bfloat16", "float32", Method.CAST),
         ("float32", "bfloat16", Method.CAST),
@@ -110,7 +111,7 @@ def test_a_fine_tune_is_stored_against_its_parent(
     """Every fine-tune would cost as much as its base."""
     base = weights(1)
     tuned = (base + weights(2) * np.float32(1e-3)).astype("<f4")
-    forms = {"float32": np.ndarray.tobytes, "bfloat16": bfloat16}
+    forms = {"float32": np.ndarray.tobytes, "int32": np.ndarray.tobytes, "bfloat16": bfloat16}
     stranger = Parent(data=forms[parent_dtype](weights(3)), dtype=parent_dtype)
     parent = Parent(data=forms[parent_dtype](base), dtype=parent_dtype)
     block = forms[dtype](tuned)
