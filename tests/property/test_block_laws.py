@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,7 @@ def size_or_damage(encoded: EncodedBlock, dtype: str, size_bytes: int, parent: P
         return error.code
 
 
+@pytest.mark.slow
 @given(blocks())
 @settings(max_examples=150, deadline=None)
 def test_any_block_comes_back_by_the_method_chosen(case: tuple[bytes, str, list[Parent]]) -> None:
@@ -96,6 +98,7 @@ def test_any_block_comes_back_by_the_method_chosen(case: tuple[bytes, str, list[
     assert (used >= 0) == (encoded.method >= Method.SUBTRACT)
 
 
+@pytest.mark.slow
 @given(blocks(), st.sampled_from(sorted(Method)))
 @settings(max_examples=300, deadline=None)
 def test_any_block_comes_back_by_every_method_that_can_hold_it(
@@ -113,6 +116,7 @@ def test_any_block_comes_back_by_every_method_that_can_hold_it(
         assert len(encoded.payload) <= len(block) + 64
 
 
+@pytest.mark.slow
 @given(blocks(), st.sampled_from(sorted(Method)), st.data())
 @settings(max_examples=300, deadline=None)
 def test_any_damage_ends_in_an_error_or_a_block_of_the_right_size(

@@ -1,6 +1,6 @@
 """What a codec takes and gives.
 
-Types only so far; ``encode_block`` and ``decode_block`` are the verbs.
+Types only; the verbs ``encode_block`` and ``decode_block`` are in ``blocks``.
 """
 
 from __future__ import annotations
