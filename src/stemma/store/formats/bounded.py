@@ -18,7 +18,7 @@ HEADER_LIMIT_BYTES: Final = 16 << 20
 """Longest header or directory that is held in memory."""
 
 _PAGE_BYTES: Final = 8 << 10
-_READ_LIMIT: Final = 3_000_000
+_READ_LIMIT: Final = 2_000_000
 _VARINT_LIMIT_BYTES: Final = 10
 _UNSIGNED: Final = {2: struct.Struct("<H"), 4: struct.Struct("<I"), 8: struct.Struct("<Q")}
 

@@ -22,6 +22,7 @@ from stemma.store.formats.safetensors import TYPES, Entry
 
 _LENGTH_BYTES: Final = 8
 _QUOTES_OF_AN_ENTRY: Final = 8
+_ENTRY_LIMIT_BYTES: Final = 16 << 10
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _ENTRY: Final = re.compile(
     rb"\s*+(?P<name>" + _STRING + rb")\s*+:\s*+"
@@ -88,6 +89,8 @@ def _name(quoted: bytes) -> str:
 
 
 def _entry(name: str, value: bytes) -> Entry:
+    if len(value) > _ENTRY_LIMIT_BYTES:
+        raise MalformedError(f"the entry of tensor {shown(name)} has {len(value)} bytes")
     try:
         entry = _VALUE.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
