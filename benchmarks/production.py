@@ -76,7 +76,6 @@ class Production:
         plane: ``envoy`` or ``builtin``.
         port: Where it answers.
         good: A version as good as the stable one.
-        trap: A version that passes its gates and fails requests with a missing pixel.
         server: The server's process.
         refused_validations: Why validations said no, which a busy machine makes them say.
     """
@@ -85,16 +84,24 @@ class Production:
     plane: str
     port: int
     good: str = ""
-    trap: str = ""
     server: subprocess.Popen[bytes] | None = None
     refused_validations: list[str] = field(default_factory=list)
     _users: list[Users] = field(default_factory=list)
     _number: int = 0
+    _trap: str = ""
 
     @property
     def layout(self) -> ServeLayout:
         """Where serving has its files."""
         return ServeLayout(state=self.root / ".stemma")
+
+    @property
+    def trap(self) -> str:
+        """A version that passes its gates and fails requests with a missing pixel."""
+        if not self._trap:
+            estimator = "LogisticRegression(C=0.6, max_iter=500)"
+            self._trap = self.release(estimator, has_imputer=False)
+        return self._trap
 
     @property
     def access_log(self) -> Path:
@@ -286,7 +293,7 @@ def production(plane: str = "envoy", *, is_serving: bool = True) -> Iterator[Pro
 
     Args:
         plane: ``envoy`` or ``builtin``.
-        is_serving: Record three versions and serve; else the project is empty.
+        is_serving: Record two versions and serve the first; else the project is empty.
     """
     with tempfile.TemporaryDirectory(prefix="production-") as name:
         root = Path(name).resolve()
@@ -299,8 +306,6 @@ def production(plane: str = "envoy", *, is_serving: bool = True) -> Iterator[Pro
             if is_serving:
                 made.release(_FIRST)
                 made.good = made.release("LogisticRegression(C=0.9, max_iter=500)")
-                estimator = "LogisticRegression(C=0.6, max_iter=500)"
-                made.trap = made.release(estimator, has_imputer=False)
                 made.serve(f"{MODEL}@{STABLE}", "--channel", "stable")
             yield made
         finally:

@@ -11,6 +11,7 @@ what is routed and what runs agree whenever a rollout has ended.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -58,6 +59,16 @@ _TARGETS: Final = (
 )
 """States to be killed in; ``None``: whatever it is in."""
 
+_COURSE: Final = (
+    RolloutState.VALIDATING,
+    RolloutState.WARMING,
+    RolloutState.CANARY,
+    RolloutState.PROMOTING,
+    RolloutState.ROLLING_BACK,
+)
+_FEW_KILLS: Final = 10
+"""With fewer, all of them while the canary has traffic: nothing waits for a rare state."""
+
 _JUDGED: Final = {RolloutState.CANARY, RolloutState.PROMOTING, RolloutState.LIVE}
 _ROUND_SECONDS: Final = 0.01
 _PATIENCE_SECONDS: Final = 25.0
@@ -93,7 +104,11 @@ class Trial:
         chance: Draws states and moments.
         killed_in: How often it was killed in which state.
         ended: How often rollouts ended how.
+        back_seconds: How long each new server took to be there.
         problems: Everything that was wrong, in words.
+        is_short: Kill while the canary has traffic only.
+        counted: Requests that were compared with the log.
+        looks: How often they were.
     """
 
     served: Production
@@ -103,6 +118,7 @@ class Trial:
     ended: Counter[str] = field(default_factory=Counter)
     back_seconds: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    is_short: bool = False
     counted: int = 0
     looks: int = 0
     _is_trap_next: bool = False
@@ -127,7 +143,7 @@ class Trial:
         return kills
 
     def _killed_once(self, witness: Witness) -> int:
-        target = self.chance.choice(_TARGETS)
+        target = self.chance.choice(self._ahead())
         self._watch(witness, target, _PATIENCE_SECONDS if target else self.chance.uniform(0, 3))
         if self._rollout().state.is_final:
             return 0
@@ -145,6 +161,16 @@ class Trial:
         )
         self.back_seconds.append(time.monotonic() - began)
         return 1
+
+    def _ahead(self) -> list[RolloutState | None]:
+        """Return the states that this rollout may still come to."""
+        if self.is_short:
+            return [RolloutState.CANARY]
+        at = _COURSE.index(self._rollout().state) if self._rollout().state in _COURSE else 0
+        # The flag is turned already: when the trap is next, this one is good.
+        never = RolloutState.ROLLING_BACK if self._is_trap_next else RolloutState.PROMOTING
+        ahead = set(_COURSE[at:]) - {never}
+        return [state for state in _TARGETS if state is None or state in ahead]
 
     def _watch(self, witness: Witness, target: RolloutState | None, seconds: float) -> None:
         """Look on until the rollout is in a state, has ended, or the time is over."""
@@ -236,6 +262,7 @@ def run(kills: int = 50, plane: str = "envoy", seed: int = 1) -> dict[str, objec
     """Kill so often; figures, and every problem in words."""
     with production(plane) as served, served.hub() as hub:
         trial = Trial(served=served, hub=hub, chance=random.Random(seed))
+        trial.is_short = kills < _FEW_KILLS
         users = served.send_users(_RATE)
         began = time.monotonic()
         done = 0
@@ -277,4 +304,4 @@ def _held(log: Path, start: LogPosition, end: LogPosition) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    print(run(int(sys.argv[1]) if sys.argv[1:] else 50))
+    print(json.dumps(run(int(sys.argv[1]) if sys.argv[1:] else 50)))

@@ -131,12 +131,13 @@ def _bad_canaries(served: Production, percent: int) -> Figures:
     decided: list[float] = []
     last: list[float] = []
     requests: list[int] = []
+    trap = served.trap
     users = served.send_users(_CANARY_RATE)
     with served.hub() as hub:
         for _ in range(count):
             began_ms = time.time() * 1000
             plan = _plan(500, 10_000, hold_seconds=4, minimum_requests=299)
-            served.roll_out(hub, served.trap, plan)
+            served.roll_out(hub, trap, plan)
             served.until_rollout(hub, {RolloutState.ROLLED_BACK}, 120)
             time.sleep(_FLUSH_SECONDS)
             meant = [

@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import median
 
 import msgspec
 
-_TENTH = 10
+_FIFTH = 5
+_QUICK_SHARE = 0.1
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
@@ -76,14 +76,16 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         """Requests per second that were answered.
 
         A server that cannot keep up answers ever later: it needed as much more time than the
-        schedule as its delay grew from the first tenth of the requests to the last.
+        schedule as its delay grew from the first fifth of the requests to the last.  Of each
+        fifth the quick ones count: behind a backlog nobody is quick, after a pause they are.
         """
         answered = [sample.latency_us for sample in self.samples if sample.status]
         if not answered:
             return 0.0
-        tenth = max(1, len(answered) // _TENTH)
-        growth_us = max(0.0, median(answered[-tenth:]) - median(answered[:tenth]))
-        return len(answered) / (self.seconds + growth_us / 1e6)
+        fifth = max(1, len(answered) // _FIFTH)
+        growth_us = max(0.0, _quick(answered[-fifth:]) - _quick(answered[:fifth]))
+        # From the beginning of the first fifth to that of the last it is four fifths.
+        return len(answered) / (self.seconds + growth_us / 1e6 * _FIFTH / (_FIFTH - 1))
 
     @property
     def keeps_up(self) -> float:
@@ -127,6 +129,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
             f"p99 {self.quantile_ms(0.99):.3g} ms, "
             f"{self.failed:,} of {self.sent:,} failed{f' ({kinds})' if kinds else ''}"
         )
+
+
+def _quick(latencies_us: Sequence[int]) -> float:
+    return quantile_ms(latencies_us, _QUICK_SHARE) * 1e3
 
 
 def quantile_ms(latencies_us: Sequence[float], share: float) -> float:

@@ -36,6 +36,12 @@ def test_growing_latency_does_not_keep_up() -> None:
     assert result([i * 10_000 for i in range(100)], 1.0).keeps_up < 0.6
 
 
+def test_a_pause_of_the_machine_is_no_backlog() -> None:
+    """A busy machine would have good versions refused: it pauses now and then, and goes on."""
+    pause = [100_000 - i * 5_000 for i in range(15)]
+    assert result([1_000] * 83 + pause + [1_000] * 2, 1.0).keeps_up > 0.98
+
+
 def test_unanswered_requests_are_not_achieved() -> None:
     """A version that drops requests would be said to take the rate."""
     assert result([1000, 0] * 50, 1.0).keeps_up == pytest.approx(0.5)
