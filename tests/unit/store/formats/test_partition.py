@@ -137,14 +137,45 @@ def test_members_of_an_npz_are_cut_where_they_are_stored() -> None:
     assert _tensors(packed.getvalue()) == {}
 
 
-def test_a_large_zip_directory_is_read() -> None:
-    """A 64-bit directory, as written for huge files, would be a fault."""
+def _widen(archive: bytes) -> bytes:
+    """Return a zip of one member with its sizes and offsets in 64-bit fields."""
+    start = archive.index(b"PK\x01\x02")
+    entry = bytearray(archive[start:-22])
+    size_bytes = int.from_bytes(entry[24:28], "little")
+    extra = struct.pack("<HHHHH3Q", 9, 2, 0, 1, 24, size_bytes, size_bytes, 0)
+    entry[42:46] = b"\xff" * 4
+    entry[20:24] = entry[24:28] = b"\xff" * 4
+    entry[30:32] = struct.pack("<H", len(extra))
+    entry += extra
+    end = start + len(entry)
+    wide = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(entry), start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
+    last = struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return archive[:start] + entry + wide + locator + last
+
+
+def test_a_zip_with_a_64_bit_directory_or_a_comment_is_read() -> None:
+    """A model over 4 GB would be opaque."""
+    data = _widen(_zip({"weight.npy": _npy(WEIGHT)}))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.read("weight.npy") == _npy(WEIGHT)
+    assert _tensors(data) == {"weight": _as(WEIGHT)}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        with archive.open("weight.npy", "w", force_zip64=True) as member:
-            member.write(_npy(WEIGHT))
+        archive.writestr("weight.npy", _npy(WEIGHT))
         archive.comment = b"a comment after the directory"
     assert _tensors(buffer.getvalue()) == {"weight": _as(WEIGHT)}
+
+
+def test_a_stream_that_gives_less_than_asked_is_read_on() -> None:
+    """A file opened without a buffer would be opaque now and then."""
+
+    class Halting(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(7, size or 0))
+
+    data = _npy(WEIGHT)
+    assert partition(Halting(data), len(data)).ranges == _ranges(data).ranges
 
 
 def test_arrays_of_a_skops_file_are_named_by_their_order() -> None:

@@ -176,6 +176,10 @@ def test_a_zip_directory_that_lies_is_opaque() -> None:
         "not where the directory says": (entry + 42, b"\1\0\0\0"),
         "outside the file": (entry + 20, b"\0\0\xff\x7f\0\0\xff\x7f"),
         "points past its end": (end + 16, b"\xff\xff\xff\x7f"),
+        "member's name is not text": (
+            entry + 8,
+            b"\0\x08" + sound[entry + 10 : entry + 46] + b"\xff",
+        ),
         "64-bit directory is missing": (end + 16, b"\xff\xff\xff\xff"),
         "one part of several": (end + 4, b"\1\0"),
     }
@@ -349,6 +353,12 @@ def test_no_header_takes_more_than_64_mib(data: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert peak_bytes < 64 * MIB
+
+
+@pytest.mark.slow
+def test_a_message_of_endless_parts_ends() -> None:
+    """A file of nothing but empty fields would keep the import for hours."""
+    assert "2000000 parts" in _warning(b"\x08\x08" * 1_500_000, "model.onnx")
 
 
 @pytest.mark.slow
