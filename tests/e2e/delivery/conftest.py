@@ -193,9 +193,11 @@ class Production:
         return found[0] if found else None
 
     def slot_pid(self, slot: str) -> int:
-        """Return the process of a slot's first replica."""
+        """Return the process of a slot's first replica; 0 while there is none."""
         record = self.state / "slots" / slot / "process-0.json"
-        return int(json.loads(record.read_text(encoding="utf-8"))["pid"])
+        with suppress(FileNotFoundError):
+            return int(json.loads(record.read_text(encoding="utf-8"))["pid"])
+        return 0
 
     def send_users(self, *, rate: int = 100, large: bool = False, model: str = "prices") -> None:
         """Let users come; with ``large``, every second one has a large second column."""

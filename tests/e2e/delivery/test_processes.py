@@ -38,7 +38,7 @@ def test_a_crash_under_traffic_is_told_mended_and_felt_by_no_other_model(served:
     slot = "calm-1.0.0-c1"
     first = served.slot_pid(slot)
     os.kill(first, signal.SIGKILL)
-    served.until(lambda: served.slot_pid(slot) != first)
+    served.until(lambda: served.slot_pid(slot) not in {0, first})
     served.until(lambda: served.is_ready("calm"))
     replica = served.slot("1.0.0", "calm")["replicas"][0]
     assert replica["restarts"] == 1
@@ -56,12 +56,13 @@ def test_one_of_two_replicas_may_crash_and_no_request_is_lost(production: Any) -
     production.until(lambda: _lines(production) > 50)
     os.kill(production.slot_pid("prices-1.0.0-c1"), signal.SIGKILL)
     production.until(lambda: _lines(production) > 200)
-    assert production.count_users()["failed"] == 0
+    seen = production.count_users()
+    assert seen["failed"] == 0, seen
 
 
 def _lines(production: Any) -> int:
     log: Path = production.state / "plane" / "access.jsonl"
-    return len(log.read_bytes().splitlines()) if log.exists() else 0
+    return log.read_bytes().count(b'"s":200') if log.exists() else 0
 
 
 def test_memory_above_the_limit_ends_the_process_with_the_reason(production: Any) -> None:
@@ -71,7 +72,7 @@ def test_memory_above_the_limit_ends_the_process_with_the_reason(production: Any
     assert production.predict(1, 2, model="hungry").json == {"predictions": [5.0]}
     first = production.slot_pid("hungry-1.0.0-c1")
     production.predict(250, 0, model="hungry")
-    production.until(lambda: production.slot_pid("hungry-1.0.0-c1") != first, seconds=20)
+    production.until(lambda: production.slot_pid("hungry-1.0.0-c1") not in {0, first})
     replica = production.slot("1.0.0", "hungry")["replicas"][0]
     assert "300 MiB" in replica["detail"], replica
     assert production.predict(1, 2).status == 200
@@ -95,40 +96,9 @@ def test_a_process_that_hangs_is_found_ended_and_started_again(served: Any) -> N
     slot = "calm-1.0.0-c1"
     first = served.slot_pid(slot)
     os.kill(first, signal.SIGSTOP)
-    served.until(lambda: served.slot_pid(slot) != first, seconds=40)
+    served.until(lambda: served.slot_pid(slot) not in {0, first}, seconds=40)
     served.until(lambda: served.is_ready("calm"))
     assert first not in served.processes()
     replica = served.slot("1.0.0", "calm")["replicas"][0]
     assert "no answer" in replica["detail"] or "hang" in replica["detail"], replica
     assert served.predict(1, 2).status == 200
-
-
-def flavour(folder: Path, version: str) -> Path:
-    """Make an installed package ``flavour`` that no index has."""
-    info = folder / f"flavour-{version}.dist-info"
-    info.mkdir(parents=True)
-    text = f"Metadata-Version: 2.1\nName: flavour\nVersion: {version}\n"
-    (info / "METADATA").write_text(text, encoding="utf-8")
-    (info / "RECORD").write_text("flavour.py,,\n", encoding="utf-8")
-    (folder / "flavour.py").write_text(f"VERSION = {version!r}\n", encoding="utf-8")
-    return folder
-
-
-def test_an_environment_that_nobody_can_make_again_is_one_line_and_stable_goes_on(
-    served: Any, tmp_path: Path
-) -> None:
-    """A page of an installer's output, or a rollout that waits for a package for ever."""
-    served.write(
-        "odd.py",
-        "import flavour, record_models as models\n"
-        "models.release('prices', models.linear(1.003), bump='minor', reason='odd')\n",
-    )
-    offline = {"STEMMA_MAY_USE_NETWORK": "false"}
-    found = str(flavour(tmp_path / "site", "1.0"))
-    ran = served.stemma("run", "--", "python", "odd.py", PYTHONPATH=found, **offline)
-    assert ran.returncode == 0, ran.stderr
-    failed = served.ask("rollout", "prices@1.6.0", "--steps", "50,100", "--hold", "2s", code=3)
-    assert failed["state"] == "failed"
-    assert "flavour" in failed["reason"] or "package" in failed["reason"], failed
-    assert "\n" not in failed["reason"]
-    assert served.predict(1, 2).headers["x-stemma-version"] == "1.0.0"
