@@ -37,7 +37,7 @@ from stemma.catalog.identity import (
     environment_identity,
     pipeline_identity,
 )
-from stemma.catalog.staging import StagedFiles, Staging
+from stemma.catalog.staging import StagedFiles, Staging, earlier_files
 from stemma.domain import canonical
 from stemma.domain.component import (
     ArchitectureComponent,
@@ -92,6 +92,7 @@ class Parts:
         licence: SPDX expression.
         personal_data: How personal the data is.
         metadata: The model's metadata.
+        earlier: Manifests of versions that this one may resemble, beside its parents.
     """
 
     root: Path
@@ -110,6 +111,7 @@ class Parts:
     licence: str = ""
     personal_data: str = ""
     metadata: dict[str, str | bool | int | list[str]] = field(default_factory=dict)
+    earlier: tuple[Digest, ...] = ()
 
 
 class _Blobs(NamedTuple):
@@ -153,9 +155,11 @@ def assemble(
     tables = [_dataset_tables(dataset, staging) for dataset in datasets]
     code_files = staging.add_files(parts.code.texts)
     pipeline_files = staging.add_files(_pipeline_files(parts, model))
-    artifact_files = staging.add_files(model.files, model.stamps)
+    earlier = earlier_files(objects, (*provenance.parents, *parts.earlier))
+    artifact_files = staging.add_files(model.files, model.stamps, earlier)
     data_files = [staging.add_files(dataset.files, dataset.stamps) for dataset in datasets]
     staging.flush()  # Trees may only name what is durable.
+    warnings += (note for files in (artifact_files, *data_files) for note in files.notes)
     recorded = tuple(
         _dataset(dataset, staging.store_tree(files).digest, files, blobs)
         for dataset, files, blobs in zip(datasets, data_files, tables, strict=True)

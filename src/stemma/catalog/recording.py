@@ -34,6 +34,7 @@ from stemma.catalog.capture.base import (
 from stemma.catalog.capture.rows import ROW_DIGEST_BYTES
 from stemma.catalog.identity import normal_command
 from stemma.domain.component import Stage
+from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.manifest import Manifest, Metric, Provenance
 from stemma.domain.tree import check_paths
@@ -149,6 +150,10 @@ class Recorder:
     def set_metadata(self, metadata: Mapping[str, str | bool | int | list[str]]) -> None:
         """Keep metadata; later calls add to it."""
         self._parts.metadata |= metadata
+
+    def set_earlier(self, manifests: Sequence[Digest]) -> None:
+        """Name versions that this one may resemble, beside its parents: it is stored smaller."""
+        self._parts.earlier = tuple(manifests)
 
     def build(self, provenance: Provenance) -> Manifest:
         """Store everything and return the manifest.

@@ -12,15 +12,20 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import TypeAlias, final
 
+from stemma.catalog.rows import MANIFEST
 from stemma.domain.digest import Digest
-from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError, StemmaError
+from stemma.domain.manifest import decode_manifest
 from stemma.domain.tree import EntryKind, TreeEntry, check_link, check_paths
 from stemma.store.ingest import Batch, StoredFile
 from stemma.store.objects import ObjectStore, StoredTree
+
+EarlierFiles: TypeAlias = Sequence[tuple[str, Digest]]
+"""Path and blake3 of files of earlier versions."""
 
 
 @final
@@ -38,9 +43,17 @@ class Staging:
         return self._batch.add_stream(io.BytesIO(data)).digest
 
     def add_files(
-        self, files: Mapping[str, Path], stamps: Mapping[str, tuple[int, int]] | None = None
+        self,
+        files: Mapping[str, Path],
+        stamps: Mapping[str, tuple[int, int]] | None = None,
+        earlier: EarlierFiles = (),
     ) -> StagedFiles:
         """Take in files by the path they have in their tree.
+
+        Args:
+            files: Where each is.
+            stamps: Size and modification time of each when it was captured.
+            earlier: Files of versions that these may resemble.
 
         Raises:
             ConflictError: If a file changed since it was captured (``file-changed``).
@@ -61,7 +74,7 @@ class Staging:
                     )
                 )
                 continue
-            stored[name] = self._add_file(path)
+            stored[name] = self._add_file(path, _likeliest_first(name, earlier))
             _refuse_change(name, path, (stamps or {}).get(name))
             entries.append(
                 TreeEntry(
@@ -73,10 +86,10 @@ class Staging:
             )
         return StagedFiles(entries=tuple(entries), files=stored)
 
-    def _add_file(self, path: Path) -> StoredFile:
+    def _add_file(self, path: Path, parents: Sequence[Digest]) -> StoredFile:
         """Read each file once, though code and pipeline share most of theirs."""
         if path not in self._by_path:
-            self._by_path[path] = self._batch.add_path(path)
+            self._by_path[path] = self._batch.add_path(path, parents=parents)
         return self._by_path[path]
 
     def flush(self) -> None:
@@ -108,6 +121,32 @@ class StagedFiles:
     def digests(self) -> dict[str, Digest]:
         """blake3 by path, of every file that is not a link."""
         return {path: file.digest for path, file in self.files.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of files that are not what they look like."""
+        return [f"{path}: {file.warning}" for path, file in self.files.items() if file.warning]
+
+
+def earlier_files(objects: ObjectStore, manifests: Sequence[Digest]) -> EarlierFiles:
+    """Return path and digest of the artifact files of these versions, in order.
+
+    A version that cannot be read is passed over: it would only have saved room.
+    """
+    found: dict[tuple[str, Digest], None] = {}
+    for digest in manifests:
+        try:
+            manifest = decode_manifest(objects.read_record(MANIFEST, digest))
+        except StemmaError:
+            continue
+        found |= dict.fromkeys((file.path, file.digest) for file in manifest.artifact.files)
+    return tuple(found)
+
+
+def _likeliest_first(name: str, earlier: EarlierFiles) -> list[Digest]:
+    """Return the files of the same path, then the others."""
+    ordered = sorted(earlier, key=lambda file: file[0] != name)
+    return list(dict.fromkeys(digest for _, digest in ordered))
 
 
 def _look(path: Path) -> os.stat_result:

@@ -33,6 +33,7 @@ from stemma.domain.errors import InvalidInputError
 from stemma.domain.manifest import Provenance
 from stemma.domain.names import check_model_name
 from stemma.domain.run import RunId, RunStart, RunState
+from stemma.hub.relatives import relatives
 from stemma.server.settings import load_settings
 from stemma.tracking.process import current_process
 
@@ -196,6 +197,7 @@ class FileRun:
             host=socket.gethostname(),
             reason=self.files.reason,
         )
+        recorder.set_earlier(relatives(self._hub, self.files.model))
         with self._hub.writing(is_patient=True):
             self._hub.finish_run(self.id, recorder.build(provenance))
         notes = list(recorder.warnings)

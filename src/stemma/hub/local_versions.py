@@ -239,9 +239,9 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         left, right = self.resolve(before), self.resolve(after)
         facts = self.facts(left), self.facts(right)
         sources = load_sources(objects, facts[0]), load_sources(objects, facts[1])
-        known = objects.chunk_sizes(left.manifest.artifact.content)
-        mine = objects.chunk_sizes(right.manifest.artifact.content)
-        stored_bytes = sum(size for chunk, size in mine.items() if chunk not in known)
+        stored_bytes = objects.added_bytes(
+            right.manifest.artifact.content, beside=left.manifest.artifact.content
+        )
         return VersionDiff(
             before=left.label,
             after=right.label,

@@ -31,6 +31,7 @@ from stemma.catalog.recording import Recorder
 from stemma.domain.errors import StemmaError
 from stemma.domain.manifest import Manifest, Provenance
 from stemma.domain.run import MetricPoint
+from stemma.hub.relatives import relatives
 from stemma.sdk.lineage import Parents
 from stemma.sdk.notices import Terminated, warn
 from stemma.sdk.process import make_start, read_process
@@ -160,6 +161,7 @@ class Session:
             parents=self._parents.digests,
             summary_step_count=max(self._steps.values(), default=-1) + 1,
         )
+        self.recorder.set_earlier(relatives(self._hub, self.model))
         with self._hub.writing(is_patient=True):
             manifest = self.recorder.build(provenance)
             self._hub.finish_run(self.id, manifest)

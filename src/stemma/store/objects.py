@@ -39,7 +39,7 @@ from stemma.store.keys import (
     tree_key,
 )
 from stemma.store.ranges import open_stored, read_range
-from stemma.store.reading import Reader
+from stemma.store.reading import NOT_HERE_HINT, Reader
 from stemma.store.reindex import RebuildReport, rebuild_index
 
 __all__ = ["ObjectStore", "Progress", "RebuildReport", "StoredFile", "StoredTree"]
@@ -189,7 +189,7 @@ class ObjectStore:
             data = self.backend.get(tree_key(digest))
         except NotFoundError as error:
             raise NotFoundError(
-                f"the store holds no tree {digest}", code="tree-not-stored", hint="stemma doctor"
+                f"the store holds no tree {digest}", code="tree-not-stored", hint=NOT_HERE_HINT
             ) from error
         return trees.verified_tree(data, digest)
 
@@ -231,6 +231,25 @@ class ObjectStore:
             NotFoundError: If the file is not stored (``file-not-stored``).
         """
         return self.reader.recipe_of(digest).sha256
+
+    def added_bytes(self, tree: Digest, beside: Digest) -> int:
+        """Return how many stored bytes a tree needs beside those of another tree.
+
+        A frame that holds chunks of others too counts by its share.
+
+        Raises:
+            NotFoundError: If a tree or one of its files is not stored.
+            IntegrityError: If anything on the way is missing or damaged.
+        """
+        added = self.chunk_sizes(tree)
+        for digest in self.chunk_sizes(beside):
+            added.pop(digest, None)
+        sizes: dict[bytes, int] = {}
+        for digest, location in self.index.find(added).items():
+            sizes[location.frame] = sizes.get(location.frame, 0) + added[digest]
+        return sum(
+            self.reader.stored_share(frame, size_bytes) for frame, size_bytes in sizes.items()
+        )
 
     def chunk_sizes(self, tree: Digest) -> dict[bytes, int]:
         """Return the uncompressed size of every chunk of a tree's files, by raw digest."""

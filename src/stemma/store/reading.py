@@ -20,7 +20,15 @@ from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.store.backends.base import BlobBackend
 from stemma.store.codecs.base import Parent
-from stemma.store.frames import DEPTH_LIMIT, Chunk, Header, Link, decode_frame
+from stemma.store.frames import (
+    DEPTH_LIMIT,
+    HEADER_LIMIT_BYTES,
+    Chunk,
+    Header,
+    Link,
+    decode_frame,
+    decode_header,
+)
 from stemma.store.hashing import blake3_raw, new_hasher
 from stemma.store.index import ChunkIndex, ChunkLocation, rows_of
 from stemma.store.keys import frame_key, recipe_key
@@ -28,6 +36,9 @@ from stemma.store.recipes import Recipe, decode_recipe
 
 _CACHED_BYTES: Final = 64 << 20
 _WINDOW_CHUNKS: Final = 256
+
+NOT_HERE_HINT: Final = "stemma pull   (without a remote: stemma doctor)"
+"""Helps where contents are missing: a version may have been pulled without them."""
 
 
 class StoredChunk(NamedTuple):
@@ -78,7 +89,7 @@ class Reader:
             data = self._backend.get(recipe_key(digest))
         except NotFoundError as error:
             raise NotFoundError(
-                f"the store holds no file {digest}", code="file-not-stored", hint="stemma doctor"
+                f"the store holds no file {digest}", code="file-not-stored", hint=NOT_HERE_HINT
             ) from error
         return decode_recipe(data, digest)
 
@@ -161,6 +172,19 @@ class Reader:
         chunk = Chunk(digest, size_bytes)
         return self._chunk("the store", chunk, self._find([digest]).get(digest), steps=0)
 
+    def stored_share(self, frame: bytes, size_bytes: int) -> int:
+        """Return how many stored bytes so many bytes of a frame's body take.
+
+        Raises:
+            IntegrityError: If the frame is missing or its header damaged.
+        """
+        key = frame_key(frame)
+        try:
+            header = decode_header(self._backend.get_range(key, 0, HEADER_LIMIT_BYTES), key)
+        except NotFoundError as error:
+            raise _missing(key) from error
+        return header.stored_bytes * size_bytes // max(header.body_bytes, 1)
+
     def decode(self, frame: bytes, data: bytes) -> tuple[Header, bytes]:
         """Return header and body of a frame from its stored bytes; chunks are not checked yet.
 
@@ -207,11 +231,7 @@ class Reader:
         try:
             data = self._backend.get(key)
         except NotFoundError as error:
-            raise IntegrityError(
-                f"the index names {key}, which does not exist",
-                code="frame-missing",
-                hint="stemma doctor --rebuild",
-            ) from error
+            raise _missing(key) from error
         body = self._decode(frame, data, steps)
         self._remember(frame, body)
         return body
@@ -272,6 +292,14 @@ class Reader:
             location = self._nearby.get(chunk.digest)
             if location is not None and location.frame == frame:
                 del self._nearby[chunk.digest]
+
+
+def _missing(key: str) -> IntegrityError:
+    return IntegrityError(
+        f"the index names {key}, which does not exist",
+        code="frame-missing",
+        hint="stemma doctor --rebuild",
+    )
 
 
 def _too_deep(digest: bytes) -> IntegrityError:
