@@ -38,6 +38,7 @@ from stemma.store.backends.addresses import FOLDER, parse_address
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.opening import open_backend
 from stemma.store.keys import record_key, records_prefix
+from stemma.store.reading import Reader
 from stemma.store.remote_index import RemoteIndex
 from stemma.store.transfer import LocalFrames, Side, Transfer, damaged, put_sound
 
@@ -190,6 +191,8 @@ class LocalRemotes(RemoteVerbs):
             ends = self._ends(request, may_create=False)
             transfer = Transfer(ends.there, ends.here, is_repair=request.is_repair)
             copying = Copying(transfer, request, progress)
+            if request.is_repair and not request.is_dry_run:
+                _mend_records(ends, copying)
             for key in ends.catalogue.damaged:
                 copying.refuse(key, damaged(key, ends.remote.label))
             found = (
@@ -215,13 +218,12 @@ class LocalRemotes(RemoteVerbs):
             name=_HERE,
             backend=objects.backend,
             frames=LocalFrames(objects.backend, objects.index),
-            is_local=True,
+            reader=Reader(objects.backend, objects.index),
         )
         there = Side(
             name=remote.label,
             backend=backend,
             frames=RemoteIndex(backend, self._parts.root / _CACHE),
-            is_local=False,
         )
         catalogue = exchange.read_remote(backend, objects.backend)
         return _Ends(remote=remote, here=here, there=there, catalogue=catalogue)
@@ -312,6 +314,14 @@ class LocalRemotes(RemoteVerbs):
             asked.additions,
             records=ends.catalogue.records,
         )
+
+
+def _mend_records(ends: _Ends, copying: Copying) -> None:
+    """Replace our records that are damaged; nothing of a model can be compared without them."""
+    for stat in ends.catalogue.records.list():
+        if ends.here.backend.exists(stat.key):
+            blobs = {stat.key: ends.catalogue.records.get(stat.key)}
+            copying.count(size_bytes=put_sound(ends.here.backend, blobs, ends.here.name))
 
 
 def _models_there(ends: _Ends, ref: str) -> list[str]:

@@ -25,7 +25,7 @@ from stemma.store.keys import parse_key
 from stemma.store.objects import ObjectStore
 from stemma.store.verify import verify
 
-_LATER: Final = "remotes, which will keep a second copy, come later"
+_FROM_REMOTE: Final = "stemma pull --repair"
 
 
 class LocalStorage(StorageVerbs):
@@ -146,7 +146,7 @@ def _object_finding(problem: ObjectProblem) -> Finding:
 
 
 def _object_fix(problem: ObjectProblem) -> str:
-    """Say what can be done now; remotes, which will hold a copy, do not exist yet."""
+    """Say what can be done: a remote that holds a copy mends everything that versions need."""
     if problem.kind in {"index-missing", "index-wrong"}:
         return "stemma doctor --rebuild"
     file = f".stemma/objects/{problem.key}"
@@ -160,9 +160,9 @@ def _object_fix(problem: ObjectProblem) -> str:
         return f"rm {shlex.quote(file)}   (nothing recorded needs it)"
     if not is_there:
         what = problem.key if "/" in problem.key else f"the object {problem.key}"
-        return f"copy {what} from another copy of this project; {_LATER}"
+        return f"{_FROM_REMOTE}   (no remote: copy {what} from another copy of this project)"
     again = f"rm {shlex.quote(file)}, then run the training again and release it"
-    return f"copy {file} from another copy of this project; without one: {again}; {_LATER}"
+    return f"{_FROM_REMOTE}   (no remote: {again})"
 
 
 def _read_pointers(root: Path, pointers: list[Path]) -> tuple[dict[str, Digest], list[Finding]]:

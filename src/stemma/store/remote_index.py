@@ -33,16 +33,27 @@ _RECORD_BYTES: Final = 8 << 20
 
 
 class FrameFacts(NamedTuple):
-    """What copying a frame must know beforehand: its stored size, and chunks it needs."""
+    """What copying a frame must know beforehand.
+
+    Attributes:
+        size_bytes: Its stored size.
+        depth: How many steps it is from the end of its chain of parents.
+        needs: The chunks it cannot be read without, each with the most steps it may be away.
+    """
 
     size_bytes: int
-    needs: tuple[bytes, ...]
+    depth: int
+    needs: dict[bytes, int]
 
 
 def facts_of(header: frames.Header) -> FrameFacts:
     """Return what copying must know of a frame; the one place that says what a frame needs."""
-    # Frames of version 1 need no other frame.
-    return FrameFacts(size_bytes=header.body_offset + header.stored_bytes, needs=())
+    parent = header.parent
+    return FrameFacts(
+        size_bytes=header.body_offset + header.stored_bytes,
+        depth=header.depth,
+        needs={} if parent is None else {parent.chunk.digest: parent.depth},
+    )
 
 
 @final
@@ -86,9 +97,13 @@ class RemoteIndex:
         found: dict[bytes, bytes],
     ) -> None:
         for chunk in header.chunks:
-            if chunk.digest in wanted and chunk.digest not in found:
+            if chunk.digest not in wanted:
+                continue
+            self._facts[name] = facts_of(header)
+            known = found.get(chunk.digest)
+            # Two projects may have stored it: the shorter chain can be read by everybody.
+            if known is None or header.depth < self._facts[known].depth:
                 found[chunk.digest] = name
-                self._facts[name] = facts_of(header)
 
     def facts(self, names: Collection[bytes]) -> dict[bytes, FrameFacts]:
         """Return what is known of frames that ``find`` named."""

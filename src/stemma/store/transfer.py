@@ -14,7 +14,7 @@ It copies contents by digest and knows nothing of models; records follow them, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, final
@@ -27,6 +27,7 @@ from stemma.store.backends.base import BlobBackend
 from stemma.store.hashing import blake3_raw, hash_bytes
 from stemma.store.index import ChunkIndex, rows_of
 from stemma.store.keys import Family, frame_key, parse_key, recipe_key, tree_key
+from stemma.store.reading import Reader
 from stemma.store.recipes import Recipe, decode_recipe
 from stemma.store.remote_index import FrameFacts, facts_of, read_header
 from stemma.store.trees import verified_tree
@@ -110,13 +111,18 @@ class Side:
         name: What messages call it.
         backend: Its blobs.
         frames: Where its chunks are.
-        is_local: Whether reading it is cheap.
+        reader: Decodes frames with the parents that are here; only on our own side.
     """
 
     name: str
     backend: BlobBackend
     frames: FrameFinder
-    is_local: bool
+    reader: Reader | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is our own side, where reading is cheap."""
+        return self.reader is not None
 
 
 class Content(NamedTuple):
@@ -131,16 +137,21 @@ class Plan:
     """What must be copied for some contents.
 
     Attributes:
-        frames: Frames that are missing, those that others need first, with their sizes.
+        levels: Frames that are missing with their sizes, those that others need before them.
         recipes: Files whose recipes are missing.
         trees: Trees that are missing.
         file_bytes: Size of all the files, whether they must be copied or not.
     """
 
-    frames: Mapping[bytes, int]
+    levels: tuple[Mapping[bytes, int], ...]
     recipes: tuple[Digest, ...]
     trees: tuple[Digest, ...]
     file_bytes: int
+
+    @property
+    def frames(self) -> dict[bytes, int]:
+        """Frames that are missing with their sizes."""
+        return {name: size for level in self.levels for name, size in level.items()}
 
     @property
     def is_empty(self) -> bool:
@@ -201,7 +212,7 @@ class Transfer:
                 if not (is_there and self._trusts_target):
                     walk.chunks.update(chunk.digest for chunk in recipe.chunks)
         return Plan(
-            frames=self._missing_frames(walk.chunks),
+            levels=self._missing_frames(walk.chunks),
             recipes=tuple(walk.recipes),
             trees=tuple(walk.trees),
             file_bytes=sum(walk.sizes.values()),
@@ -243,31 +254,40 @@ class Transfer:
             raise self._lacking(key)
         return decode_recipe(data, digest), self._has(key)
 
-    def _missing_frames(self, chunks: set[bytes]) -> dict[bytes, int]:
-        """Return the frames to copy, those that others need first."""
+    def _missing_frames(self, chunks: Collection[bytes]) -> tuple[dict[bytes, int], ...]:
+        """Return the frames to copy, those that others need before them."""
         levels: list[dict[bytes, int]] = []
-        asked: set[bytes] = set()
-        while chunks:
-            asked |= chunks
-            absent = chunks - self._held(chunks)
+        wanted = dict.fromkeys(chunks, frames.DEPTH_LIMIT)
+        while wanted:
+            absent = wanted.keys() - self._held(wanted)
             found = self._source.frames.find(absent)
             for chunk in absent:
                 if chunk not in found:
                     raise self._lacking(f"chunk {chunk.hex()}")
             facts = self._source.frames.facts(set(found.values()))
             levels.append({name: fact.size_bytes for name, fact in sorted(facts.items())})
-            chunks = {need for fact in facts.values() for need in fact.needs} - asked
-        return {name: size for level in reversed(levels) for name, size in level.items()}
+            wanted = {need: depth for fact in facts.values() for need, depth in fact.needs.items()}
+            if len(levels) > frames.DEPTH_LIMIT + 1:
+                raise self._lacking("an end to a chain of parents")
+        return tuple(reversed(levels))
 
-    def _held(self, chunks: set[bytes]) -> set[bytes]:
-        """Return the chunks that the target has, in frames that exist."""
-        found = self._target.frames.find(chunks)
-        if self._trusts_target:
-            return set(found)
+    def _held(self, wanted: Mapping[bytes, int]) -> set[bytes]:
+        """Return the chunks that the target has, in frames that exist and are near enough."""
+        found = self._target.frames.find(wanted.keys())
         names = sorted(set(found.values()))
-        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-            there = pool.map(self._has, (frame_key(name) for name in names))
-            gone = {name for name, is_there in zip(names, there, strict=True) if not is_there}
+        gone: set[bytes] = set()
+        if not self._trusts_target:
+            with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+                there = pool.map(self._has, (frame_key(name) for name in names))
+                gone = {name for name, is_there in zip(names, there, strict=True) if not is_there}
+        # A parent that is itself a difference here would make the chain too long to be read.
+        parents = {
+            name: wanted[chunk]
+            for chunk, name in found.items()
+            if wanted[chunk] < frames.DEPTH_LIMIT and name not in gone
+        }
+        facts = self._target.frames.facts(parents.keys())
+        gone |= {name for name, depth in parents.items() if facts[name].depth > depth}
         self._gone |= gone
         return {chunk for chunk, name in found.items() if name not in gone}
 
@@ -277,7 +297,7 @@ class Transfer:
         if not self._is_repair:
             return backend.exists(key)
         try:
-            _check(key, backend.get(key), self._target.name)
+            self._checked(key, backend.get(key), self._target.name)
         except (NotFoundError, IntegrityError):
             return False
         return True
@@ -286,15 +306,18 @@ class Transfer:
         """Return a sound blob from the nearer side that has it; ``None`` when neither has."""
         if self._target.is_local:
             try:
-                return _check(key, self._target.backend.get(key), self._target.name)
+                return self._checked(key, self._target.backend.get(key), self._target.name)
             except (NotFoundError, IntegrityError):
                 pass  # the source may have what is missing or damaged here
         try:
-            return _check(key, self._source.backend.get(key), self._source.name)
+            return self._checked(key, self._source.backend.get(key), self._source.name)
         except NotFoundError as error:
             if error.code != "blob-not-found":
                 raise
             return None
+
+    def _checked(self, key: str, data: bytes, name: str) -> bytes:
+        return _check(key, data, name, self._source.reader or self._target.reader)
 
     def _lacking(self, what: str) -> IntegrityError:
         return IntegrityError(
@@ -315,14 +338,14 @@ class Transfer:
         for name in plan.frames:
             if name in self._failures:
                 raise self._failures[name]
-        waiting = [name for name in plan.frames if name not in self._copied]
         # Else a chunk would keep its row in a frame that is gone or damaged.
         self._target.frames.forget(self._gone)
         self._gone = set()
         written = 0
         with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-            for batch in _batches(waiting, plan.frames):
-                written += self._copy_frames(pool, batch, advance)
+            for level in plan.levels:
+                for batch in _batches(level.keys() - self._copied, level):
+                    written += self._copy_frames(pool, batch, advance)
             self._target.frames.flush()
             written += self._copy_recipes(pool, plan.recipes, advance)
             written += self._copy_named(pool, [tree_key(tree) for tree in plan.trees], advance)
@@ -376,7 +399,7 @@ class Transfer:
     def _take(self, key: str) -> bytes:
         """Read a blob from the source and check it."""
         try:
-            return _check(key, self._source.backend.get(key), self._source.name)
+            return self._checked(key, self._source.backend.get(key), self._source.name)
         except NotFoundError as error:
             if error.code != "blob-not-found":
                 raise
@@ -415,10 +438,10 @@ def checked_record(backend: BlobBackend, key: str, name: str) -> bytes:
         IntegrityError: If it is damaged (``remote-object-damaged``).
         NotFoundError: If there is none.
     """
-    return _check(key, backend.get(key), name)
+    return _check(key, backend.get(key), name, None)
 
 
-def _check(key: str, data: bytes, name: str) -> bytes:
+def _check(key: str, data: bytes, name: str, reader: Reader | None) -> bytes:
     """Return ``data`` if it is what ``key`` promises; the one place that says what sound means."""
     object_key = parse_key(key)
     if object_key is None:
@@ -427,7 +450,7 @@ def _check(key: str, data: bytes, name: str) -> bytes:
     try:
         match object_key.family:
             case Family.FRAME:
-                _check_frame(key, data, digest)
+                _check_frame(key, data, digest, reader)
             case Family.RECIPE:
                 decode_recipe(data, digest)
             case Family.TREE:
@@ -440,10 +463,13 @@ def _check(key: str, data: bytes, name: str) -> bytes:
     return data
 
 
-def _check_frame(key: str, data: bytes, digest: Digest) -> None:
+def _check_frame(key: str, data: bytes, digest: Digest, reader: Reader | None) -> None:
     if hash_bytes(data) != digest:
         raise IntegrityError(f"{key} has other bytes", code="frame-damaged")
-    header, body = frames.decode_frame(data, key)
+    if reader is None:
+        header, body = frames.decode_frame(data, key)
+    else:
+        header, body = reader.decode(bytes.fromhex(digest.hex), data)
     offset = 0
     for chunk, size_bytes in header.chunks:
         if blake3_raw(body[offset : offset + size_bytes]) != chunk:
@@ -460,10 +486,10 @@ def damaged(key: str, name: str) -> IntegrityError:
     )
 
 
-def _batches(names: Iterable[bytes], sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:
+def _batches(names: Collection[bytes], sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size_bytes = 0
-    for name in names:
+    for name in sorted(names):
         if batch and (size_bytes + sizes[name] > _BATCH_BYTES or len(batch) == _BATCH_BLOBS):
             yield batch
             batch, size_bytes = [], 0

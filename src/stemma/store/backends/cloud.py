@@ -59,8 +59,30 @@ _METADATA_NAMES: Final = ("169.254.169.254", "metadata.google.internal", "Missin
 Store = S3Store | GCSStore | AzureStore
 
 
-def open_cloud(address: Address, variables: Mapping[str, str]) -> CloudBackend:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How long a store that does not answer is asked again.
+
+    Attributes:
+        retry_count: Most repetitions of one request.
+        retry_seconds: After this time none is begun.
+    """
+
+    retry_count: int = 6
+    retry_seconds: float = 60.0
+
+
+def open_cloud(
+    address: Address,
+    variables: Mapping[str, str],
+    waiting: Waiting = Waiting(),
+) -> CloudBackend:
     """Return the backend of a bucket, with credentials from the usual places.
+
+    Args:
+        address: Which bucket, and the prefix in it.
+        variables: Environment variables.
+        waiting: When to give up.
 
     Raises:
         DeniedError: If there are none (``no-credentials``).
@@ -73,8 +95,8 @@ def open_cloud(address: Address, variables: Mapping[str, str]) -> CloudBackend:
         "timeout": timedelta(minutes=10),
     }
     retry: RetryConfig = {
-        "max_retries": 6,
-        "retry_timeout": timedelta(seconds=60),
+        "max_retries": waiting.retry_count,
+        "retry_timeout": timedelta(seconds=waiting.retry_seconds),
         "backoff": {"init_backoff": timedelta(milliseconds=200), "base": 2},
     }
     prefix = address.path or None
