@@ -349,8 +349,88 @@ def test_a_copy_that_was_killed_goes_on_when_run_again(
 def test_a_remote_that_is_gone_is_said_to_be(here: Any, address: str, remote: BlobBackend) -> None:
     """A disk that is not there would silently become an empty remote."""
     if not address.startswith("/"):
-        pytest.skip("a bucket that is gone is the next test's")
+        pytest.skip("a bucket that is gone: tests/unit/store/backends/test_cloud.py")
     shutil.rmtree(address)
     answer = here.stemma("pull", "--json")
     assert answer.returncode == 5
     assert json.loads(answer.stdout)["name"] == "remote-missing"
+
+
+def test_a_channel_that_went_two_ways_is_left_as_it_is(here: Any, there: Any) -> None:
+    """Pulling would move production without anybody having asked for it."""
+    _done(here.stemma("push", "toy@1.0.0", "--json"))
+    _done(there.stemma("pull", "--json"))
+    with closing(open_hub(there.folder)) as hub:
+        hub.move_channel("toy", "stable", "", reason="mine")
+    with closing(open_hub(here.folder)) as hub:
+        hub.move_channel("toy", "stable", "toy@2.0.0", reason="theirs")
+    _done(here.stemma("push", "--json"))
+    answer = _done(there.stemma("pull", "--json"), code=12)
+    assert {item["code"] for item in answer["refused"]} == {"channels-differ"}
+    assert there.versions() == ["2.0.0", "1.0.0"]
+    with closing(open_hub(there.folder)) as hub:
+        assert hub.channel_history("toy", "stable")[0].reason == "mine"
+
+
+def test_a_disk_that_is_full_stops_a_pull_that_goes_on_later(
+    here: Any, there: Any, tmp_path: Path
+) -> None:
+    """The project would be left half written, or the space that came free unused."""
+    here.write("big.py", _BIG)
+    assert here.run(sys.executable, "big.py", variables={"SEED": "1"}).returncode == 0
+    assert here.stemma("release", "toy", "--bump", "major").returncode == 0
+    _done(here.stemma("push", "--json"))
+    small = "ulimit -f 900; exec " + sys.executable + " -m stemma.cli.main pull --json"
+    answer = there.run("bash", "-c", f"trap '' XFSZ; {small}")
+    assert _done(answer, code=75)["name"] == "disk-full"
+    with closing(open_hub(there.folder)) as hub:
+        assert hub.list_models() == []
+    assert there.stemma("doctor").returncode == 0
+    _done(there.stemma("pull", "--json"))
+    assert _is_whole(there, "3.0.0")
+
+
+@pytest.mark.parametrize("verb", ["push", "pull"])
+def test_without_credentials_or_a_network_the_exit_code_says_so(place: Any, verb: str) -> None:
+    """A job could not tell what a person must do from what time will heal."""
+    nobody = type(place)(
+        folder=place.folder,
+        variables={
+            **{k: v for k, v in place.variables.items() if not k.startswith("AWS_")},
+            "AWS_EC2_METADATA_DISABLED": "true",
+        },
+    )
+    assert nobody.stemma("remote", "add", "origin", "s3://nobody/a").returncode == 0
+    nobody.refused(
+        verb, code=4, says="no credentials for s3://nobody/a", hint="stemma remote login"
+    )
+    told = nobody.stemma("remote", "login")
+    assert told.returncode == 4
+    assert "AWS_ACCESS_KEY_ID" in told.stderr
+
+
+def test_remotes_are_added_listed_and_removed(place: Any, tmp_path: Path) -> None:
+    """A team could not agree on where its models are."""
+    assert json.loads(place.stemma("remote", "list", "--json").stdout) == []
+    added = _done(place.stemma("remote", "add", "origin", str(tmp_path), "--json"))
+    assert added == {"name": "origin", "url": str(tmp_path)}
+    assert _done(place.stemma("remote", "add", "origin", str(tmp_path), "--json")) == added
+    place.refused(
+        *("remote", "add", "origin", "/elsewhere"),
+        code=12,
+        says=f"origin is {tmp_path} already",
+        hint="stemma remote remove origin",
+    )
+    place.refused(
+        *("remote", "add", "other", "s3://key:very-secret@bucket"),
+        code=2,
+        says="which git would see",
+        hint="leave it out",
+    )
+    place.refused("push", "toy", "orign", code=5, says="no remote orign", hint="stemma remote list")
+    place.refused("pull", "toi", code=5, says="holds no release of toi", hint="stemma push toi")
+    assert [row["name"] for row in _done(place.stemma("remote", "--json"))] == ["origin"]  # type: ignore[index]
+    assert place.stemma("remote", "login").returncode == 0
+    assert place.stemma("remote", "remove", "origin").returncode == 0
+    place.refused("push", code=5, says="no remote was named", hint="stemma remote add origin")
+    place.refused("remote", "burn", code=2, says="no 'burn' here", hint="stemma remote --help")

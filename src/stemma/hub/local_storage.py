@@ -162,7 +162,8 @@ def _object_fix(problem: ObjectProblem) -> str:
         what = problem.key if "/" in problem.key else f"the object {problem.key}"
         return f"{_FROM_REMOTE}   (no remote: copy {what} from another copy of this project)"
     again = f"rm {shlex.quote(file)}, then run the training again and release it"
-    return f"{_FROM_REMOTE}   (no remote: {again})"
+    by_hand = f"copy {file} from another copy of this project; without one: {again}"
+    return f"{_FROM_REMOTE}   (no remote: {by_hand})"
 
 
 def _read_pointers(root: Path, pointers: list[Path]) -> tuple[dict[str, Digest], list[Finding]]:

@@ -83,7 +83,9 @@ def test_damaged_frames_say_what_they_harm(stemma_in: Stemma, released: Path) ->
     assert "toy 2.0.0: code, pipeline, artifact" in harms
     assert "    harms toy 2.0.0" in human.stdout
     assert "    - file blake3:" in human.stdout
-    assert "    fix: copy .stemma/objects/frames/" in human.stdout
+    assert (
+        "    fix: stemma pull --repair   (no remote: copy .stemma/objects/frames/" in human.stdout
+    )
     told = [line for line in human.stdout.splitlines() if "fix:" not in line]
     assert not any(re.search("[0-9a-f]{32}", line) for line in told), "digests are cut for people"
     assert re.search("[0-9a-f]{64}", json.dumps(findings[0]["parts"])), "and whole for programs"
