@@ -16,7 +16,7 @@ import pytest
 from stemma.catalog.service import CatalogService
 from stemma.db.chunk_index import SqlChunkIndex
 from stemma.db.engine import Database
-from stemma.delivery.service import DeliveryService
+from stemma.delivery.records.service import DeliveryService
 from stemma.domain.component import (
     ArchitectureComponent,
     ArtifactComponent,

@@ -34,7 +34,7 @@ from pathlib import Path
 from stemma.catalog.service import CatalogService
 from stemma.db.chunk_index import SqlChunkIndex
 from stemma.db.engine import Database
-from stemma.delivery.service import DeliveryService
+from stemma.delivery.records.service import DeliveryService
 from stemma.domain.rollout import Decision, LogPosition, RolloutId, RolloutState, Step
 from stemma.store.backends.local import LocalBackend
 from stemma.store.index import ChunkLocation

@@ -9,11 +9,11 @@ from typing import Any
 
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.planes.base import PlaneStatus
-from stemma.delivery.preparing import Preparer
-from stemma.delivery.reading import DesireReader
-from stemma.delivery.rollback import Rollback, RollbackParts, RollbackRequest
-from stemma.delivery.routes import RoutePublisher
+from stemma.delivery.production.reading import DesireReader
+from stemma.delivery.production.routes import RoutePublisher
+from stemma.delivery.recovery.rollback import Rollback, RollbackParts, RollbackRequest
 from stemma.delivery.slots.base import ReplicaStatus, SlotSpec, SlotState, SlotStatus
+from stemma.delivery.slots.preparing import Preparer
 from stemma.domain.digest import Digest
 from stemma.domain.rollout import RolloutState
 from stemma.domain.routing import RouteTable

@@ -1,8 +1,13 @@
 """Laws of the store: whatever is put comes back, and equal content has equal identity."""
 
+import json
+import struct
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +15,7 @@ from hypothesis import strategies as st
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.tree import check_link, check_paths
 from stemma.store.backends.memory import MemoryBackend
+from stemma.store.gc import collect
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.objects import ObjectStore
 from stemma.store.verify import verify
@@ -80,3 +86,88 @@ def test_an_accepted_link_never_leaves_the_tree(target: str, folders: list[str])
     for part in (*folders, *target.split("/")):
         place = place.parent if part == ".." else place / part
     assert place == root or root in place.parents
+
+
+class Member(NamedTuple):
+    """A file of a family of models: how it differs from the first, and in what it is kept."""
+
+    seed: int
+    strength: float
+    dtype: str
+    parents: list[int]
+    layers: int
+
+
+MEMBER = st.builds(
+    Member,
+    seed=st.integers(0, 3),
+    strength=st.sampled_from([0.0, 1e-6, 1e-3, 1.0]),
+    dtype=st.sampled_from(["F32", "F32", "BF16", "F16", "U8"]),
+    parents=st.lists(st.integers(0, 5), max_size=3),
+    layers=st.integers(1, 2),
+)
+
+
+def _model_file(member: Member) -> bytes:
+    """Return a safetensors file with layers of 17,000 numbers and a small bias."""
+    header: dict[str, object] = {}
+    body = bytearray()
+    for name, size in [*((f"w{i}", 17_000) for i in range(member.layers)), ("b", 9)]:
+        base = np.random.default_rng(len(name)).normal(0, 0.05, size)
+        noise = np.random.default_rng(member.seed).normal(0, 1, size)
+        values = (base + member.strength * noise).astype("<f4")
+        match member.dtype:
+            case "F32":
+                data = values.tobytes()
+            case "F16":
+                data = values.astype("<f2").tobytes()
+            case "BF16":
+                data = (values.view("<u4") >> 16).astype("<u2").tobytes()
+            case _:
+                data = (values.view("<u4") >> 8).astype("<u1").tobytes() * 4
+        shape = [len(data)] if member.dtype == "U8" else [size]
+        offsets = [len(body), len(body) + len(data)]
+        header[name] = {"dtype": member.dtype, "shape": shape, "data_offsets": offsets}
+        body += data
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+@pytest.mark.slow
+@given(
+    members=st.lists(MEMBER, min_size=1, max_size=6),
+    kept=st.sets(st.integers(0, 5)),
+    is_rebuilt=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_family_of_models_comes_back_after_any_of_it_is_collected(
+    members: list[Member], kept: set[int], *, is_rebuilt: bool
+) -> None:
+    """Deleting versions must never touch the ones that stay, whatever was stored as what."""
+    store = _store()
+    files = [_model_file(member) for member in members]
+    digests = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (member, data) in enumerate(zip(members, files, strict=True)):
+            path = Path(folder) / f"{number}.safetensors"
+            path.write_bytes(data)
+            parents = [digests[place] for place in member.parents if place < number]
+            digests.append(store.put_file(path, parents=parents).digest)
+    if is_rebuilt:
+        store.rebuild_index()
+    assert [_again(store).read_bytes(digest) for digest in digests] == files
+    roots = [digest for number, digest in enumerate(digests) if number in kept]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    collect(store, roots, now=later, grace_seconds=60, is_dry_run=False)
+    for digest, data in zip(digests, files, strict=True):
+        assert store.has(digest) is (digest in roots)
+        if digest in roots:
+            assert _again(store).read_bytes(digest) == data
+    assert verify(_again(store)) == []
+    store.rebuild_index()
+    assert verify(_again(store)) == []
+
+
+def _again(store: ObjectStore) -> ObjectStore:
+    """Return the store as another process sees it, with nothing in its memory."""
+    return ObjectStore(store.backend, store.index)

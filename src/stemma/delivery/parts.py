@@ -7,14 +7,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from stemma.delivery.drill import DrillParts
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.planes.base import DataPlane
-from stemma.delivery.preparing import Preparer
-from stemma.delivery.reading import DesireReader
-from stemma.delivery.rollback import RollbackParts
-from stemma.delivery.service import DeliveryService
-from stemma.delivery.staging_run import StagingOptions, StagingSubject, Told
+from stemma.delivery.production.reading import DesireReader
+from stemma.delivery.records.service import DeliveryService
+from stemma.delivery.recovery.drill import DrillParts
+from stemma.delivery.recovery.rollback import RollbackParts
+from stemma.delivery.slots.preparing import Preparer
+from stemma.delivery.staging.run import StagingOptions, StagingSubject, Told
 from stemma.delivery.values import StagingReport
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stemma.delivery.desired import ModelDesire, is_ready
 from stemma.delivery.parts import DeliveryParts
-from stemma.delivery.rollback import find_desire
+from stemma.delivery.production.desired import ModelDesire, is_ready
+from stemma.delivery.recovery.rollback import find_desire
 from stemma.delivery.server_file import is_server_running, read_server
 from stemma.delivery.slots.base import SlotStatus
 from stemma.delivery.slots.environments import is_built

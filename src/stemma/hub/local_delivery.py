@@ -14,18 +14,18 @@ from typing import Final
 from typing_extensions import override
 
 from stemma.delivery.access_log import arrival_times_ms, end_of
-from stemma.delivery.deploying import (
+from stemma.delivery.production.deploying import (
     check_methods,
     check_servable,
     configuration_of,
     to_deployed,
 )
-from stemma.delivery.drill import Drill, DrillRequest
-from stemma.delivery.rollback import Rollback, RollbackRequest, find_desire
+from stemma.delivery.recovery.drill import Drill, DrillRequest
+from stemma.delivery.recovery.rollback import Rollback, RollbackRequest, find_desire
 from stemma.delivery.server_file import is_server_running
 from stemma.delivery.serving_view import read_serving, readiness_of
 from stemma.delivery.slots.base import SlotSpec
-from stemma.delivery.staging_run import SUFFIX, StagingOptions, StagingSubject
+from stemma.delivery.staging.run import SUFFIX, StagingOptions, StagingSubject
 from stemma.delivery.values import (
     ConfigurationVersion,
     Deployment,

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stemma.delivery.service import DeliveryService
+from stemma.delivery.records.service import DeliveryService
 from stemma.delivery.values import MetricPost, ServingView
 from stemma.domain.errors import (
     ConflictError,

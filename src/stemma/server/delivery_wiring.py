@@ -17,25 +17,25 @@ from typing import Final
 
 from stemma.catalog.service import CatalogService
 from stemma.db.engine import Database
-from stemma.delivery.asking import GoldenQuestion
-from stemma.delivery.drill import DrillParts
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.parts import DeliveryParts
 from stemma.delivery.planes.base import DataPlane
 from stemma.delivery.planes.builtin import BuiltinPlane
 from stemma.delivery.planes.envoy import EnvoyPlane, envoy_binary
-from stemma.delivery.preparing import Preparer
-from stemma.delivery.reading import DesireReader
-from stemma.delivery.rollback import RollbackParts
-from stemma.delivery.routes import RoutePublisher
+from stemma.delivery.production.reading import DesireReader
+from stemma.delivery.production.routes import RoutePublisher
+from stemma.delivery.records.service import DeliveryService
+from stemma.delivery.recovery.asking import GoldenQuestion
+from stemma.delivery.recovery.drill import DrillParts
+from stemma.delivery.recovery.rollback import RollbackParts
 from stemma.delivery.server_file import ServerRecord, is_server_running, read_server
-from stemma.delivery.service import DeliveryService
 from stemma.delivery.slots.launching import Launcher
+from stemma.delivery.slots.preparing import Preparer
 from stemma.delivery.slots.sockets import socket_paths
+from stemma.delivery.slots.starting import OwnSlots, ServerSlots
 from stemma.delivery.slots.supervisor import Supervisor
-from stemma.delivery.staging_machine import probe_hardware
-from stemma.delivery.staging_run import StagingParts, end_left_behind, run_staging
-from stemma.delivery.starting import OwnSlots, ServerSlots
+from stemma.delivery.staging.machine import probe_hardware
+from stemma.delivery.staging.run import StagingParts, end_left_behind, run_staging
 from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.domain.manifest import Manifest

@@ -22,14 +22,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final, final
 
-from stemma.delivery.asked import asked_slots
-from stemma.delivery.controller import Controller, ControllerParts
-from stemma.delivery.desired import routed_slots
-from stemma.delivery.drill_schedule import DrillSchedule
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.parts import DeliveryParts
 from stemma.delivery.planes.base import DataPlane
-from stemma.delivery.readiness import ReadyKeeper
+from stemma.delivery.production.controller import Controller, ControllerParts
+from stemma.delivery.production.desired import routed_slots
+from stemma.delivery.production.drill_schedule import DrillSchedule
+from stemma.delivery.production.readiness import ReadyKeeper
+from stemma.delivery.production.validating import BackgroundValidations, DrillGuard
 from stemma.delivery.server_file import (
     ServerRecord,
     is_server_running,
@@ -37,8 +37,8 @@ from stemma.delivery.server_file import (
     server_lock,
     write_server,
 )
+from stemma.delivery.slots.asked import asked_slots
 from stemma.delivery.slots.supervisor import Supervisor
-from stemma.delivery.validating import BackgroundValidations, DrillGuard
 from stemma.domain.errors import InvalidInputError, StemmaError, UnavailableError
 from stemma.hub.local import LocalHub
 from stemma.server.chronicle import Chronicle

@@ -15,7 +15,7 @@ from stemma.store.objects import ObjectStore
 from stemma.store.verify import verify
 
 WRITER = """
-import random, sys
+import json, random, struct, sys
 from pathlib import Path
 from stemma.store.backends.local import LocalBackend
 from stemma.store.index import MemoryChunkIndex
@@ -23,10 +23,20 @@ from stemma.store.objects import ObjectStore
 store = ObjectStore(LocalBackend(Path(sys.argv[1])), MemoryChunkIndex())
 folder = Path(sys.argv[2])
 generator = random.Random(int(sys.argv[3]))
+header = json.dumps({"w": {"dtype": "F32", "shape": [20000], "data_offsets": [0, 80000]}}).encode()
+weights = [generator.randrange(1 << 24) for _ in range(20000)]
+models = []
 print("ready", flush=True)
 for number in range(10_000):
     size = generator.choice([0, 10, 3000, 200_000, 3_000_000])
     print("file", store.put_bytes(generator.randbytes(size)).digest, flush=True)
+    # A model trained on and on: each is stored as the difference to the first.
+    weights = [word + generator.randrange(9) for word in weights]
+    (folder / "m").write_bytes(
+        struct.pack("<Q", len(header)) + header + struct.pack("<20000I", *weights)
+    )
+    models.append(store.put_file(folder / "m", parents=models[::-1]).digest)
+    print("file", models[-1], flush=True)
     names = [f"{number}-{i}" for i in range(8)]
     for name in names:
         (folder / name).write_bytes(generator.randbytes(500))
@@ -59,7 +69,7 @@ def test_killed_writers_lose_nothing_acknowledged_and_show_nothing_half_made(
     generator = random.Random(11)
     acknowledged: list[tuple[str, Digest]] = []
     for seed in range(12):
-        acknowledged += _run_and_kill(tmp_path, seed, generator.uniform(0, 0.15))
+        acknowledged += _run_and_kill(tmp_path, seed, generator.uniform(0, 0.3))
         store = ObjectStore(LocalBackend(tmp_path / "objects"), MemoryChunkIndex())
         assert store.rebuild_index().skipped == ()
         assert verify(store) == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stemma.delivery.load.result import LoadResult, Sample
-from stemma.delivery.staging import Hardware, Measured, Start, Usage
+from stemma.delivery.staging.table import Hardware, Measured, Start, Usage
 from stemma.domain.component import (
     ArchitectureComponent,
     ArtifactComponent,

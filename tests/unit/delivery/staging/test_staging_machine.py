@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 
-from stemma.delivery.staging_machine import probe_hardware, read_usage
+from stemma.delivery.staging.machine import probe_hardware, read_usage
 
 
 def test_a_process_s_memory_and_processor_time_are_read() -> None:

@@ -16,14 +16,14 @@ import pytest
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.runtime.golden import write_golden
 from stemma.delivery.slots.base import ReplicaStatus, SlotSpec, SlotState, SlotStatus
-from stemma.delivery.staging import Hardware, describe
-from stemma.delivery.staging_run import (
+from stemma.delivery.staging.run import (
     StagingOptions,
     StagingParts,
     StagingSubject,
     end_left_behind,
     run_staging,
 )
+from stemma.delivery.staging.table import Hardware, describe
 from stemma.domain.configuration import Configuration
 from stemma.domain.errors import InvalidInputError, LockedError, NotFoundError, UnavailableError
 from stemma.domain.manifest import Manifest

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stemma.delivery.load.result import LoadResult, Sample
-from stemma.delivery.staging import (
+from stemma.delivery.staging.table import (
     Drilled,
     Hardware,
     Measured,

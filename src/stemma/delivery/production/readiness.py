@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, final
 
-from stemma.delivery.desired import ModelDesire
-from stemma.delivery.preparing import Preparer
+from stemma.delivery.production.desired import ModelDesire
 from stemma.delivery.slots.base import SlotSpec
+from stemma.delivery.slots.preparing import Preparer
 from stemma.domain.errors import StemmaError
 
 KEPT_READY: Final = 3

@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from stemma.db.engine import Connection
-from stemma.delivery import queries
-from stemma.delivery.deployment_verbs import (
+from stemma.delivery.records import queries
+from stemma.delivery.records.deployment_verbs import (
     PROMOTE,
     DeploymentVerbs,
     current_deployment,
     refuse_running,
     running,
 )
-from stemma.delivery.queries import MetricRow, RolloutRow
+from stemma.delivery.records.queries import MetricRow, RolloutRow
 from stemma.delivery.values import RolloutEvent
 from stemma.domain.errors import ConflictError, NotFoundError
 from stemma.domain.release import STABLE, refuse_prerelease_on_stable

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from stemma.delivery.desired import ModelDesire, model_route, routed_slots, wanted_slots
-from stemma.delivery.rollback import choose
+from stemma.delivery.production.desired import ModelDesire, model_route, routed_slots, wanted_slots
+from stemma.delivery.recovery.rollback import choose
 from stemma.delivery.slots.base import ReplicaStatus, SlotSpec, SlotState, SlotStatus
 from stemma.delivery.values import ConfigurationVersion, Deployment
 from stemma.domain.configuration import Configuration

@@ -26,7 +26,7 @@ from stemma.db.tables import (
     rollout_metrics,
     rollouts,
 )
-from stemma.delivery import rows as build
+from stemma.delivery.records import rows as build
 from stemma.delivery.values import Deployment, RollbackReport, RolloutEvent
 from stemma.domain.digest import Digest
 from stemma.domain.rollout import Rollout, RolloutId

@@ -41,8 +41,8 @@ from stemma.delivery.load.result import LoadResult
 from stemma.delivery.load.schedule import poisson, rate_of, replay
 from stemma.delivery.runtime.golden import read_golden
 from stemma.delivery.slots.base import ReplicaStatus, SlotSpec, SlotState, SlotStatus
-from stemma.delivery.staging import Drilled, Hardware, Measured, Start, Usage, make_table
-from stemma.delivery.staging_machine import probe_hardware, read_usage
+from stemma.delivery.staging.machine import probe_hardware, read_usage
+from stemma.delivery.staging.table import Drilled, Hardware, Measured, Start, Usage, make_table
 from stemma.delivery.values import RollbackReport, StagingReport
 from stemma.domain.errors import LockedError, StemmaError, UnavailableError
 from stemma.domain.facts import VersionFacts

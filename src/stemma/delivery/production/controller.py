@@ -24,12 +24,12 @@ from datetime import datetime
 from typing import Final, Protocol, final
 
 from stemma.delivery.access_log import read_intervals
-from stemma.delivery.desired import ModelDesire, routed_slots, wanted_slots
-from stemma.delivery.plane_watch import PlaneWatch
 from stemma.delivery.planes.base import DataPlane, PlaneStatus
-from stemma.delivery.reading import DesireReader
-from stemma.delivery.routes import RoutePublisher
-from stemma.delivery.service import DeliveryService
+from stemma.delivery.production.desired import ModelDesire, routed_slots, wanted_slots
+from stemma.delivery.production.plane_watch import PlaneWatch
+from stemma.delivery.production.reading import DesireReader
+from stemma.delivery.production.routes import RoutePublisher
+from stemma.delivery.records.service import DeliveryService
 from stemma.delivery.slots.base import SlotSpec, SlotState, SlotStatus
 from stemma.delivery.slots.supervisor import Supervisor
 from stemma.domain.rollout import Observations, Rollout, RolloutState, Step

@@ -12,8 +12,8 @@ from typing import Final
 
 from stemma.db.engine import Connection
 from stemma.db.rows import Value
-from stemma.delivery import queries
-from stemma.delivery.rollout_verbs import RolloutVerbs
+from stemma.delivery.records import queries
+from stemma.delivery.records.rollout_verbs import RolloutVerbs
 from stemma.delivery.values import MetricPost
 from stemma.domain.canonical import timestamp
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from stemma.delivery.planes.base import DataPlane, PlaneStatus
-from stemma.delivery.routes import RoutePublisher
+from stemma.delivery.production.routes import RoutePublisher
 
 LAG_SECONDS: Final = 0.5
 """After so long routes that are not in force are handed over again."""

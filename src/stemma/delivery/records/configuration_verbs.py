@@ -18,7 +18,7 @@ from stemma.catalog.release_verbs import compare_row
 from stemma.catalog.service import CatalogService
 from stemma.db.engine import Connection, Database
 from stemma.db.rows import Value
-from stemma.delivery import queries
+from stemma.delivery.records import queries
 from stemma.delivery.values import ConfigurationVersion, Deployment
 from stemma.domain import canonical
 from stemma.domain.configuration import Configuration, configuration_digest

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from stemma.catalog.capture.uv import ask_uv
-from stemma.delivery.staging import Hardware
+from stemma.delivery.staging.table import Hardware
 from stemma.domain.errors import StemmaError
 
 _PROC: Final = Path("/proc")

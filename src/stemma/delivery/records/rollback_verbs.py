@@ -5,16 +5,16 @@ Invariants:
       one transaction: nobody sees the one without the others.
     * Reports are append-only.
 
-It times and verifies nothing; see ``stemma.delivery.rollback``.
+It times and verifies nothing; see ``stemma.delivery.recovery.rollback``.
 """
 
 from __future__ import annotations
 
 from stemma.db.engine import Connection
-from stemma.delivery import queries
-from stemma.delivery.deployment_verbs import ROLLBACK, rollout_running
-from stemma.delivery.metric_verbs import MetricVerbs
-from stemma.delivery.rollout_verbs import Make, Seen
+from stemma.delivery.records import queries
+from stemma.delivery.records.deployment_verbs import ROLLBACK, rollout_running
+from stemma.delivery.records.metric_verbs import MetricVerbs
+from stemma.delivery.records.rollout_verbs import Make, Seen
 from stemma.delivery.values import Deployment, RollbackReport
 from stemma.domain.rollout import Deployed, RolloutId
 

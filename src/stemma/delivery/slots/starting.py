@@ -12,8 +12,8 @@ from typing import Final, Protocol, final
 
 from typing_extensions import override
 
-from stemma.delivery.asked import ask_for, take_back
 from stemma.delivery.layout import ServeLayout
+from stemma.delivery.slots.asked import ask_for, take_back
 from stemma.delivery.slots.base import SlotSpec, SlotState, SlotStatus
 from stemma.delivery.slots.statuses import read_statuses
 from stemma.delivery.slots.supervisor import Supervisor

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import final
 
-from stemma.delivery.rollback_verbs import RollbackVerbs
+from stemma.delivery.records.rollback_verbs import RollbackVerbs
 
 __all__ = ["DeliveryService"]
 

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, final
 
-from stemma.delivery.desired import ModelDesire
 from stemma.delivery.planes.base import DataPlane
-from stemma.delivery.preparing import Preparer
-from stemma.delivery.reading import DesireReader
-from stemma.delivery.routes import RoutePublisher
-from stemma.delivery.service import DeliveryService
+from stemma.delivery.production.desired import ModelDesire
+from stemma.delivery.production.reading import DesireReader
+from stemma.delivery.production.routes import RoutePublisher
+from stemma.delivery.records.service import DeliveryService
 from stemma.delivery.slots.base import SlotSpec, SlotState
-from stemma.delivery.starting import SlotStarter
+from stemma.delivery.slots.preparing import Preparer
+from stemma.delivery.slots.starting import SlotStarter
 from stemma.delivery.values import Phase, RollbackReport
 from stemma.domain.errors import (
     ConflictError,

@@ -14,9 +14,9 @@ from typing import final
 
 from typing_extensions import override
 
-from stemma.delivery.controller import PromotionGuard, Validations
-from stemma.delivery.desired import ModelDesire
-from stemma.delivery.service import DeliveryService
+from stemma.delivery.production.controller import PromotionGuard, Validations
+from stemma.delivery.production.desired import ModelDesire
+from stemma.delivery.records.service import DeliveryService
 from stemma.delivery.values import StagingReport
 from stemma.domain.errors import StemmaError
 from stemma.domain.rollout import Rollout, RolloutId

@@ -14,8 +14,8 @@ from __future__ import annotations
 from stemma.catalog import queries as catalog_queries
 from stemma.catalog.delivery_rows import DEPLOYMENT, deployment_values
 from stemma.db.engine import Connection
-from stemma.delivery import queries
-from stemma.delivery.configuration_verbs import WITHDRAW, ConfigurationVerbs
+from stemma.delivery.records import queries
+from stemma.delivery.records.configuration_verbs import WITHDRAW, ConfigurationVerbs
 from stemma.delivery.values import Deployment, Production
 from stemma.domain import canonical
 from stemma.domain.delivery_records import DeploymentRecord

@@ -6,7 +6,7 @@ Invariants:
     * Bodies are text of this program's own making; a body that cannot be read is an
       ``IntegrityError``, never a guess.
 
-It reads and writes no database; see ``stemma.delivery.queries``.
+It reads and writes no database; see ``stemma.delivery.records.queries``.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from typing import Final, final
 
 import msgspec
 
-from stemma.delivery.desired import ModelDesire, SocketsOf, model_route, with_probe
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.planes.base import DataPlane
+from stemma.delivery.production.desired import ModelDesire, SocketsOf, model_route, with_probe
 from stemma.delivery.slots.base import SlotStatus
 from stemma.domain.routing import Endpoint, RouteTable
 

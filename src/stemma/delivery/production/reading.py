@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from stemma.catalog.service import CatalogService
-from stemma.delivery.desired import ModelDesire
-from stemma.delivery.service import DeliveryService
+from stemma.delivery.production.desired import ModelDesire
+from stemma.delivery.records.service import DeliveryService
 from stemma.delivery.values import Deployment
 from stemma.domain.errors import NotFoundError
 from stemma.domain.release import ChannelMove

@@ -21,14 +21,14 @@ from typing import Final, final
 
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.planes.base import DataPlane
-from stemma.delivery.preparing import Preparer
-from stemma.delivery.reading import DesireReader
-from stemma.delivery.rollback import LIMITS_SECONDS, Told, choose, find_desire
-from stemma.delivery.routes import RoutePublisher
-from stemma.delivery.service import DeliveryService
+from stemma.delivery.production.reading import DesireReader
+from stemma.delivery.production.routes import RoutePublisher
+from stemma.delivery.records.service import DeliveryService
+from stemma.delivery.recovery.rollback import LIMITS_SECONDS, Told, choose, find_desire
 from stemma.delivery.slots.base import SlotSpec, SlotStatus
+from stemma.delivery.slots.preparing import Preparer
+from stemma.delivery.slots.starting import OwnSlots, SlotStarter
 from stemma.delivery.slots.supervisor import Supervisor
-from stemma.delivery.starting import OwnSlots, SlotStarter
 from stemma.delivery.values import Phase, RollbackReport
 from stemma.domain.errors import StemmaError, UnavailableError
 from stemma.domain.routing import Endpoint

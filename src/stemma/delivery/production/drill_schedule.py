@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Final, final
 
-from stemma.delivery.desired import ModelDesire
+from stemma.delivery.production.desired import ModelDesire
 from stemma.delivery.values import RollbackReport
 from stemma.domain.errors import StemmaError
 

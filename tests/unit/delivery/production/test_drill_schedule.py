@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from stemma.delivery.drill_schedule import is_due
+from stemma.delivery.production.drill_schedule import is_due
 from stemma.delivery.values import Phase, RollbackReport
 
 NOW = datetime(2026, 5, 3, 12, tzinfo=UTC)

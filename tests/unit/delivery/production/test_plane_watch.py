@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from stemma.delivery.layout import ServeLayout
-from stemma.delivery.plane_watch import SILENCE_SECONDS, PlaneWatch
 from stemma.delivery.planes.base import PlaneStatus
-from stemma.delivery.routes import RoutePublisher
+from stemma.delivery.production.plane_watch import SILENCE_SECONDS, PlaneWatch
+from stemma.delivery.production.routes import RoutePublisher
 from stemma.domain.routing import RouteTable
 
 

@@ -1,0 +1,1 @@
+"""The loop that makes what runs and what is routed follow what is decided."""

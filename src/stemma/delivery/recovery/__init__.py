@@ -1,0 +1,1 @@
+"""The way back: rollbacks, and drills of them."""

@@ -1,0 +1,1 @@
+"""Validation before deployment: a version is tried on an idle slot."""
