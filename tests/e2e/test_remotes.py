@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from stemma.catalog.exchange import claim
 from stemma.domain.errors import NotFoundError
 from stemma.hub.remotes import TransferRequest
 from stemma.server.wiring import open_hub
@@ -245,7 +246,7 @@ def test_any_damaged_blob_of_a_remote_is_refused(
         shutil.copytree(_empty_project(here, tmp_path), folder)
         with closing(open_hub(folder)) as hub:
             outcome = hub.pull(TransferRequest(remote=address))
-            is_index = key.startswith("records/frame-index/")
+            is_index = key.startswith(("records/frame-index/", "claims/"))
             assert bool(outcome.refused) != is_index, key
             assert is_index or any(
                 key in item.detail or key == item.what for item in outcome.refused
@@ -311,6 +312,32 @@ def test_two_pushes_at_once_leave_one_whole_remote(here: Any, there: Any) -> Non
     _done(there.stemma("pull", "--json"))
     assert there.versions() == ["2.0.0", "1.0.0"]
     assert there.stemma("doctor").returncode == 0
+
+
+def test_of_two_projects_that_push_one_number_at_once_one_gets_it(
+    here: Any, there: Any, prepared: Any, tmp_path: Path, remote: BlobBackend
+) -> None:
+    """Each would believe that its own 1.0.0 is the one that everybody has."""
+    there.write("train.py", (prepared.folder / "train.py").read_bytes())
+    assert there.run(sys.executable, "train.py", variables={"WEIGHT": "9"}).returncode == 0
+    assert there.stemma("release", "toy").returncode == 0
+    with closing(open_hub(there.folder)) as hub:
+        theirs = hub.objects.list_records("release")[0]
+        data = hub.objects.read_record("release", theirs)
+    # The other project has claimed the place and was killed before it wrote its record.
+    assert claim(remote, theirs, data) == (theirs, data)
+    answer = _done(here.stemma("push", "--json"), code=12)
+    assert [item["code"] for item in answer["refused"]] == ["releases-differ"]
+    assert theirs.short in answer["refused"][0]["detail"]
+    _done(there.stemma("push", "--json"))
+    fresh = type(here)(folder=tmp_path / "empty", variables=here.variables)
+    _empty_project(here, tmp_path)
+    with closing(open_hub(fresh.folder)) as hub:
+        hub.add_remote("origin", str(json.loads(here.stemma("remote", "--json").stdout)[0]["url"]))
+    _done(fresh.stemma("pull", "--json"))
+    with closing(open_hub(fresh.folder)) as hub:
+        assert [row.version for row in hub.log("toy")] == ["1.0.0"]
+        assert hub.objects.list_records("release") == [theirs]
 
 
 @pytest.mark.parametrize("verb", ["push", "pull"])

@@ -7,6 +7,7 @@ Invariants:
     * Chains only grow: what both sides have must be the same, record for record; else it is a
       conflict that names both, and nothing of that chain changes on either side.
     * A chain is taken up to the first record that is missing or damaged, for it has no gaps.
+    * Of two pushes that claim one place of a chain on a remote, one gets it (``claim``).
     * A channel's move is taken only when the release it points at is.
     * Rows follow records, in one transaction that looks at the chains again.
 
@@ -15,6 +16,7 @@ It reads and writes records and rows, no contents; see ``stemma.store.transfer``
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from stemma.catalog.replay import Records, load_records
 from stemma.db.engine import Connection, Database
 from stemma.db.tables import runs
 from stemma.domain import canonical
-from stemma.domain.digest import Digest
+from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from stemma.domain.manifest import Manifest, decode_manifest
 from stemma.domain.ref import (
@@ -42,6 +44,7 @@ from stemma.domain.release import ChannelMove, Release
 from stemma.domain.semver import SemVer
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.memory import MemoryBackend
+from stemma.store.hashing import hash_bytes
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.keys import record_key, records_prefix
 from stemma.store.objects import ObjectStore
@@ -380,3 +383,41 @@ def _raced(what: str) -> ConflictError:
         code="release-raced",
         hint="stemma pull",
     )
+
+
+# claiming -----------------------------------------------------------------------------------
+
+
+def claim(remote: BlobBackend, record: Digest, data: bytes) -> tuple[Digest, bytes]:
+    """Take a record's place in its chain on a remote, or find who took it.
+
+    Creating a blob is the one thing that a remote decides between two writers.
+
+    Args:
+        remote: Where.
+        record: The record's digest.
+        data: The record of a release or channel move.
+
+    Returns:
+        The record that has the place now, and its bytes: ours, or the other's.
+    """
+    key = _place(data)
+    mine = record.hex.encode() + b"\n" + data
+    if remote.put(key, mine):
+        return record, data
+    name, _, found = remote.get(key).partition(b"\n")
+    other = hash_bytes(found, Algorithm.SHA256)
+    if other.hex.encode() == name:
+        return other, found
+    # Damaged: who had it is not to be told any more, and its record would show in the chain.
+    remote.delete(key)
+    remote.put(key, mine)
+    return record, data
+
+
+def _place(data: bytes) -> str:
+    """Return the key that stands for a record's place in its chain."""
+    fields = json.loads(data)
+    place = [fields["schema"], fields["model"], fields.get("channel", ""), fields["sequence"]]
+    name = hash_bytes(json.dumps(place).encode(), Algorithm.SHA256).hex
+    return f"claims/{name[:2]}/{name[2:]}"

@@ -175,12 +175,11 @@ class LocalRemotes(RemoteVerbs):
                     is_whole = is_whole and copying.copy(item)
                     if not is_whole:
                         break
-                    if not request.is_dry_run:
-                        self._push_names(ends, item, copying)
+                    if not request.is_dry_run and not self._push_names(ends, item, copying):
+                        is_whole = False
+                        break
                 if is_whole:
                     self._push_moves(ends, item_asked, request, copying)
-            if not request.is_dry_run:
-                self._look_for_race(ends, asked, copying)
         return copying.outcome(ends.remote)
 
     @override
@@ -254,35 +253,50 @@ class LocalRemotes(RemoteVerbs):
         wanted = mine.releases if request.is_repair else additions.releases
         return Asked(model=model, offered=mine, additions=additions, releases=wanted)
 
-    def _push_names(self, ends: _Ends, item: Planned, copying: Copying) -> None:
-        """Copy a version's manifest, then its release: in this order, one after the other."""
-        for kind, digest in (
-            (build.MANIFEST, item.release.manifest),
-            (build.RELEASE, item.record),
-        ):
-            copying.count(size_bytes=self._push_record(ends, kind, digest))
+    def _push_names(self, ends: _Ends, item: Planned, copying: Copying) -> bool:
+        """Copy a version's manifest, then its release; returns whether it got its number."""
+        manifest = item.release.manifest
+        data = self._parts.objects.read_record(build.MANIFEST, manifest)
+        blobs = {record_key(build.MANIFEST, manifest): data}
+        copying.count(size_bytes=put_sound(ends.there.backend, blobs, ends.there.name))
+        return self._push_link(ends, build.RELEASE, item.record, copying)
 
     def _push_moves(
         self, ends: _Ends, asked: Asked, request: TransferRequest, copying: Copying
     ) -> None:
-        copying.count(moves=len(asked.additions.moves))
-        if request.is_dry_run:
-            return
-        for record, _ in asked.additions.moves:
-            copying.count(size_bytes=self._push_record(ends, build.CHANNEL_MOVE, record))
+        lost: set[str] = set()
+        for record, move in asked.additions.moves:
+            if move.channel in lost:
+                continue
+            is_ours = request.is_dry_run or self._push_link(
+                ends, build.CHANNEL_MOVE, record, copying
+            )
+            if is_ours:
+                copying.count(moves=1)
+            else:
+                lost.add(move.channel)
 
-    def _push_record(self, ends: _Ends, kind: str, digest: Digest) -> int:
-        data = self._parts.objects.read_record(kind, digest)
-        return put_sound(ends.there.backend, {record_key(kind, digest): data}, ends.there.name)
+    def _push_link(self, ends: _Ends, kind: str, record: Digest, copying: Copying) -> bool:
+        """Claim a record's place in its chain and write it; returns whether the place is ours.
 
-    def _look_for_race(self, ends: _Ends, asked: Sequence[Asked], copying: Copying) -> None:
-        """Say so when somebody else gave the same numbers at the same moment, and counts."""
-        if not any(item.additions.releases or item.additions.moves for item in asked):
-            return
-        after = exchange.read_remote(ends.there.backend, ends.here.backend)
-        for item in asked:
-            theirs = after.models.get(item.model, EMPTY)
-            _compared(item.model, (theirs, item.offered), (ends.remote.label, _HERE), copying)
+        Who claimed the place may have been killed before the record was written: then we
+        write it for them, for everybody else would wait for it.
+        """
+        data = self._parts.objects.read_record(kind, record)
+        owner, owned = exchange.claim(ends.there.backend, record, data)
+        blobs = {record_key(kind, owner): owned}
+        copying.count(size_bytes=put_sound(ends.there.backend, blobs, ends.there.name))
+        if owner != record:
+            copying.refuse(
+                ends.remote.label,
+                ConflictError(
+                    f"another push was first: the place of {kind} {record.short} has"
+                    f" {owner.short} on {ends.remote.label}",
+                    code="releases-differ",
+                    hint="stemma pull   (it says how both sides differ)",
+                ),
+            )
+        return owner == record
 
     # pull -----------------------------------------------------------------------------------
 
