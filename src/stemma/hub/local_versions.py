@@ -33,6 +33,7 @@ from stemma.hub.base import (
     VersionView,
 )
 from stemma.hub.local_parts import LocalParts
+from stemma.store.sizes import added_bytes
 
 _SCANNED_RUNS = 1000
 
@@ -239,8 +240,8 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         left, right = self.resolve(before), self.resolve(after)
         facts = self.facts(left), self.facts(right)
         sources = load_sources(objects, facts[0]), load_sources(objects, facts[1])
-        stored_bytes = objects.added_bytes(
-            right.manifest.artifact.content, beside=left.manifest.artifact.content
+        stored_bytes = added_bytes(
+            objects, right.manifest.artifact.content, beside=left.manifest.artifact.content
         )
         return VersionDiff(
             before=left.label,

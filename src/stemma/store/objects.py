@@ -21,7 +21,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import final
 
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
@@ -38,7 +38,7 @@ from stemma.store.keys import (
     records_prefix,
     tree_key,
 )
-from stemma.store.ranges import open_stored, read_range
+from stemma.store.ranges import read_range
 from stemma.store.reading import NOT_HERE_HINT, Reader
 from stemma.store.reindex import RebuildReport, rebuild_index
 
@@ -118,7 +118,7 @@ class ObjectStore:
                 )
             )
         batch.flush()
-        return self._put_tree(Tree.of(entries), files)
+        return _put_tree(self.backend, Tree.of(entries), files)
 
     def put_tree_from(self, entries: Iterable[TreeEntry]) -> StoredTree:
         """Store a tree of files that are in the store already.
@@ -135,20 +135,7 @@ class ObjectStore:
                     f" {self.size(entry.digest)}",
                     code="bad-tree-entry",
                 )
-        return self._put_tree(tree, {})
-
-    def _put_tree(self, tree: Tree, files: dict[str, StoredFile]) -> StoredTree:
-        data = encode_tree(tree)
-        digest = hash_bytes(data)
-        _put_named(self.backend, tree_key(digest), data)
-        return StoredTree(
-            digest=digest,
-            size_bytes=tree.size_bytes,
-            file_count=len(tree.entries),
-            new_bytes=sum(file.new_bytes for file in files.values()),
-            entries=tree.entries,
-            files=files,
-        )
+        return _put_tree(self.backend, tree, {})
 
     def stream(self, digest: Digest) -> Iterator[bytes]:
         """Yield a file's bytes, each chunk verified; the last one only if the whole is right.
@@ -173,10 +160,6 @@ class ObjectStore:
             IntegrityError: If a chunk that is needed is missing or damaged.
         """
         return read_range(self.reader, digest, offset, size_bytes)
-
-    def open(self, digest: Digest) -> BinaryIO:
-        """Open a file for reading anywhere in it; verified and raising as ``read_range``."""
-        return open_stored(self.reader, digest)
 
     def read_tree(self, digest: Digest) -> Tree:
         """Return a tree, verified.
@@ -232,25 +215,6 @@ class ObjectStore:
         """
         return self.reader.recipe_of(digest).sha256
 
-    def added_bytes(self, tree: Digest, beside: Digest) -> int:
-        """Return how many stored bytes a tree needs beside those of another tree.
-
-        A frame that holds chunks of others too counts by its share.
-
-        Raises:
-            NotFoundError: If a tree or one of its files is not stored.
-            IntegrityError: If anything on the way is missing or damaged.
-        """
-        added = self.chunk_sizes(tree)
-        for digest in self.chunk_sizes(beside):
-            added.pop(digest, None)
-        sizes: dict[bytes, int] = {}
-        for digest, location in self.index.find(added).items():
-            sizes[location.frame] = sizes.get(location.frame, 0) + added[digest]
-        return sum(
-            self.reader.stored_share(frame, size_bytes) for frame, size_bytes in sizes.items()
-        )
-
     def chunk_sizes(self, tree: Digest) -> dict[bytes, int]:
         """Return the uncompressed size of every chunk of a tree's files, by raw digest."""
         return {
@@ -300,6 +264,20 @@ class ObjectStore:
         What cannot be read is skipped and reported; run it again after a crash.
         """
         return rebuild_index(self.backend, self.index, self.reader, progress)
+
+
+def _put_tree(backend: BlobBackend, tree: Tree, files: dict[str, StoredFile]) -> StoredTree:
+    data = encode_tree(tree)
+    digest = hash_bytes(data)
+    _put_named(backend, tree_key(digest), data)
+    return StoredTree(
+        digest=digest,
+        size_bytes=tree.size_bytes,
+        file_count=len(tree.entries),
+        new_bytes=sum(file.new_bytes for file in files.values()),
+        entries=tree.entries,
+        files=files,
+    )
 
 
 def _put_named(backend: BlobBackend, key: str, data: bytes) -> None:
