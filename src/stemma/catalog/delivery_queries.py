@@ -3,7 +3,7 @@
 Invariants:
     * As in ``queries``: rows are sealed and checked, and no transaction is opened here.
 
-Everything else is in ``stemma.delivery.queries``.
+Everything else is in ``stemma.delivery.records.queries``.
 """
 
 from __future__ import annotations

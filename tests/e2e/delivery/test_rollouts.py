@@ -123,7 +123,6 @@ def test_a_version_that_fails_its_validation_meets_no_user(
         (["prices@1.1.0", "--hold", "never"], 2, "never"),
         (["prices@1.1.0", "--hold", "-3h"], 2, "-3h"),
         (["prices@1.1.0", "--hold", "2h", "--hold-limit", "1h"], 2, "hold"),
-        (["pause", "prices"], 12, "no rollout is under way"),
         (["status", "calm"], 5, "never rolled out"),
     ],
 )
@@ -133,6 +132,13 @@ def test_a_rollout_that_cannot_be_is_refused(
     """A mistyped plan would move users in another way than meant."""
     error = shared.refused("rollout", *arguments, code=code)
     assert says in error["message"], error
+
+
+def test_a_rollout_that_has_ended_takes_no_command(shared: Any) -> None:
+    """A command to a rollout of last week would be taken for one to the next."""
+    shared.ask("rollout", "prices@2.0.0", *QUICK, code=3)
+    error = shared.refused("rollout", "pause", "prices", code=12)
+    assert "no rollout is under way" in error["message"]
 
 
 def test_without_a_server_no_rollout_begins(served: Any) -> None:
