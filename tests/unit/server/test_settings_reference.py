@@ -27,7 +27,9 @@ def test_every_setting_is_there_and_its_example_is_accepted(tmp_path: Path) -> N
     """A setting nobody can find is a setting nobody uses."""
     rows = _section("## The project", "\n## ")
     assert [key for key, _, _ in rows] == [
-        field.name for field in fields(Settings) if field.name not in {"models", "remotes", "origins"}
+        field.name
+        for field in fields(Settings)
+        if field.name not in {"models", "remotes", "origins"}
     ]
     (tmp_path / "stemma.toml").write_text("\n".join(example for _, _, example in rows))
     settings = load_settings(tmp_path, {})
