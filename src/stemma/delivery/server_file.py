@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.slots.files import replace_bytes
 from stemma.domain.errors import ConflictError
+
+_ASKING_SECONDS: Final = 0.5
 
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +78,12 @@ def is_server_running(layout: ServeLayout) -> bool:
 
 
 @contextmanager
-def server_lock(layout: ServeLayout) -> Iterator[None]:
-    """Be the one server of the project.
+def server_lock(layout: ServeLayout, *, is_serving: bool = False) -> Iterator[None]:
+    """Be the one server of the project, or keep every server away.
+
+    Args:
+        layout: Where serving keeps its files.
+        is_serving: This process serves, and ends when it is asked to by SIGTERM.
 
     Raises:
         ConflictError: If another one is (``server-running``).
@@ -83,13 +91,36 @@ def server_lock(layout: ServeLayout) -> Iterator[None]:
     layout.root.mkdir(parents=True, exist_ok=True)
     file = os.open(_lock_path(layout), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise server_running(layout) from error
+        if not _take(file):
+            raise server_running(layout)
+        os.ftruncate(file, 0)
+        os.pwrite(file, str(os.getpid() if is_serving else 0).encode(), 0)
         yield
     finally:
         os.close(file)
+
+
+def holder(layout: ServeLayout) -> int:
+    """Return the process that serves; 0 when none does, or it began this instant."""
+    try:
+        text = _lock_path(layout).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return 0
+    return int(text) if text.isdigit() and is_server_running(layout) else 0
+
+
+def _take(file: int) -> bool:
+    """Take the lock; somebody who only asks whether it is held holds it for an instant."""
+    end = time.monotonic() + _ASKING_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(_ASKING_SECONDS / 20)
+        else:
+            return True
 
 
 def server_running(layout: ServeLayout) -> ConflictError:

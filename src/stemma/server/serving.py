@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from stemma.delivery.production.readiness import ReadyKeeper
 from stemma.delivery.production.validating import BackgroundValidations, DrillGuard
 from stemma.delivery.server_file import (
     ServerRecord,
+    holder,
     is_server_running,
     read_server,
     server_lock,
@@ -112,7 +113,7 @@ def serve(root: Path, options: ServeOptions, told: Told) -> int:
         )
     with closing(open_hub(root)) as hub:
         layout = hub.parts.delivery.layout
-        with server_lock(layout):
+        with server_lock(layout, is_serving=True):
             for ref in options.refs:
                 hub.check_deploy(ref, is_stable=options.is_stable)
             record = ServerRecord(
@@ -142,21 +143,34 @@ def stop(root: Path) -> bool:
     """
     layout = ServeLayout(state=root / STATE_FOLDER)
     record = read_server(layout)
-    if record is not None and is_server_running(layout):
-        os.kill(record.pid, signal.SIGTERM)
-        end = time.monotonic() + _STOP_SECONDS
-        while is_server_running(layout):
-            if time.monotonic() > end:
-                raise UnavailableError(
-                    f"the server (process {record.pid}) does not end",
-                    code="server-does-not-end",
-                    hint=f"kill -9 {record.pid}, then stemma serve --stop",
-                )
-            time.sleep(_ROUND_SECONDS)
+    if is_server_running(layout):
+        _end_server(layout)
         return True
     if record is None:
         return False
     return _end_leftovers(root, layout, record)
+
+
+def _end_server(layout: ServeLayout) -> None:
+    """Ask the server to end, and wait until it has.
+
+    The lock says which process it is: a file of an earlier server may name another one.
+    """
+    asked = 0
+    end = time.monotonic() + _STOP_SECONDS
+    while is_server_running(layout):
+        pid = holder(layout)
+        if pid and pid != asked:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            asked = pid
+        if time.monotonic() > end:
+            raise UnavailableError(
+                f"the server (process {asked}) does not end",
+                code="server-does-not-end",
+                hint=f"kill -9 {asked}, then stemma serve --stop",
+            )
+        time.sleep(_ROUND_SECONDS)
 
 
 def _end_leftovers(root: Path, layout: ServeLayout, record: ServerRecord) -> bool:

@@ -145,7 +145,9 @@ class Controller:
         rollout = desire.rollout
         if rollout is None:
             return None
-        observations = self._observe(desire, rollout, _weight_in_force(rollout, table, plane))
+        canary = desire.spec(rollout.canary).name
+        weight_bp = _weight_in_force(rollout.model, canary, table, plane)
+        observations = self._observe(desire, rollout, weight_bp)
         now = self._parts.clock()
 
         def look(newest: Rollout, metrics: Mapping[str, MetricCounts]) -> Step:
@@ -180,15 +182,16 @@ class Controller:
         )
 
 
-def _weight_in_force(rollout: Rollout, table: RouteTable, plane: PlaneStatus) -> int | None:
+def _weight_in_force(
+    model: str, canary_slot: str, table: RouteTable, plane: PlaneStatus
+) -> int | None:
     """Return the canary's weight when the plane confirms it."""
     if not plane.is_alive or plane.revision < table.revision:
         return None
-    route = next((route for route in table.models if route.model == rollout.model), None)
+    route = next((route for route in table.models if route.model == model), None)
     if route is None:
         return None
-    is_promoted = route.stable.version == rollout.canary.version
-    return 10_000 if is_promoted else route.canary_weight_bp
+    return 10_000 if route.stable.slot == canary_slot else route.canary_weight_bp
 
 
 def _failure(status: SlotStatus | None) -> str:
