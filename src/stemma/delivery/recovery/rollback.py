@@ -27,7 +27,7 @@ from stemma.delivery.production.routes import RoutePublisher
 from stemma.delivery.records.service import DeliveryService
 from stemma.delivery.slots.base import SlotSpec, SlotState
 from stemma.delivery.slots.preparing import Preparer
-from stemma.delivery.slots.starting import SlotStarter
+from stemma.delivery.slots.starting import SlotStarter, is_answering
 from stemma.delivery.values import Phase, RollbackReport
 from stemma.domain.errors import (
     ConflictError,
@@ -157,7 +157,8 @@ class Rollback:
         self, request: RollbackRequest, desire: ModelDesire, deployed: Deployed, spec: SlotSpec
     ) -> tuple[Phase, ...]:
         status = self._parts.starter.status(spec.name)
-        if status is not None and status.state is SlotState.READY:
+        is_warm = status is not None and status.state is SlotState.READY and is_answering(status)
+        if is_warm:
             traffic = self._move_traffic(request, desire, deployed, spec)
             return (
                 traffic,
@@ -166,6 +167,9 @@ class Rollback:
                 self._checked("artifacts", lambda: self._parts.preparer.artifact(spec)),
             )
         self._told(f"{deployed.version} is not warm: making it ready")
+        if desire.rollout is not None:
+            # What serves beside the canary is better than the canary while this one starts.
+            self._abort(request, desire.rollout)
         artifacts = self._timed("artifacts", lambda: self._parts.preparer.artifact(spec))
         dependencies = self._timed("dependencies", lambda: self._parts.preparer.environment(spec))
         configuration = self._configuration(spec, is_warm=False)
@@ -177,22 +181,14 @@ class Rollback:
     ) -> Phase:
         parts = self._parts
         started = time.monotonic()
-        reason = request.reason or f"rollback from {_before(desire)}"
-
-        def abort(rollout: Rollout) -> Step:
-            if rollout.state is RolloutState.ROLLING_BACK:
-                return Step(rollout=rollout)
-            return command(
-                rollout, RolloutCommand.ABORT, by=request.by, reason=reason, now=parts.clock()
-            )
-
+        reason = _reason(request, desire)
         parts.service.roll_back_to(
             request.model,
             deployed,
             by=request.by,
             reason=reason,
             abort=None if desire.rollout is None else desire.rollout.id,
-            make=abort,
+            make=self._aborting(request, reason),
         )
         table = parts.routes.publish(parts.reader.read, parts.starter.statuses)
         if not parts.plane.status().is_alive:
@@ -203,6 +199,21 @@ class Rollback:
         self._told(f"traffic is at {deployed.version}")
         wrong = parts.ask_golden(spec, "") if is_confirmed else "the data plane did not confirm"
         return _phase("traffic", seconds, wrong or "golden request answered", is_right=not wrong)
+
+    def _abort(self, request: RollbackRequest, rollout: Rollout) -> None:
+        parts = self._parts
+        reason = request.reason or f"rollback from {rollout.canary.version}"
+        parts.service.step_rollout(rollout.id, self._aborting(request, reason), by=request.by)
+        parts.routes.publish(parts.reader.read, parts.starter.statuses)
+
+    def _aborting(self, request: RollbackRequest, reason: str) -> Callable[[Rollout], Step]:
+        def abort(rollout: Rollout) -> Step:
+            if rollout.state is RolloutState.ROLLING_BACK or rollout.state.is_final:
+                return Step(rollout=rollout)
+            now = self._parts.clock()
+            return command(rollout, RolloutCommand.ABORT, by=request.by, reason=reason, now=now)
+
+        return abort
 
     def _configuration(self, spec: SlotSpec, *, is_warm: bool) -> Phase:
         started = time.monotonic()
@@ -275,6 +286,10 @@ def choose(desire: ModelDesire, to: str) -> tuple[Deployed, ...]:
         hint=f"stemma rollout {model}@{to}, or one of: "
         + (", ".join(item.version for item in known) or "none"),
     )
+
+
+def _reason(request: RollbackRequest, desire: ModelDesire) -> str:
+    return request.reason or f"rollback from {_before(desire)}"
 
 
 def _before(desire: ModelDesire) -> str:

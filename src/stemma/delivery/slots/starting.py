@@ -15,11 +15,13 @@ from typing_extensions import override
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.slots.asked import ask_for, take_back
 from stemma.delivery.slots.base import SlotSpec, SlotState, SlotStatus
+from stemma.delivery.slots.probe import Answer, Probe
 from stemma.delivery.slots.statuses import read_statuses
 from stemma.delivery.slots.supervisor import Supervisor
 from stemma.domain.errors import UnavailableError
 
 _ROUND_SECONDS: Final = 0.05
+_ASKING_SECONDS: Final = 0.002
 _SPARE_SECONDS: Final = 5.0
 
 
@@ -106,13 +108,31 @@ class OwnSlots(SlotStarter):
         return _wait(spec, timeout_seconds, look)
 
 
+def is_answering(status: SlotStatus, timeout_seconds: float = 1.0) -> bool:
+    """Ask a slot's processes now; what a supervisor saw last may be some seconds old.
+
+    Returns:
+        Whether at least one says within the time that it is ready.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    for path in status.sockets:
+        probe, result = Probe(path, deadline=deadline), None
+        while result is None:
+            result = probe.advance(time.monotonic())
+            if result is None:
+                time.sleep(_ASKING_SECONDS)
+        if result.answer is Answer.READY:
+            return True
+    return False
+
+
 def _wait(
     spec: SlotSpec, timeout_seconds: float, look: Callable[[], SlotStatus | None]
 ) -> SlotStatus:
     end = time.monotonic() + timeout_seconds + _SPARE_SECONDS
     while True:
         status = look()
-        if status is not None and status.state is SlotState.READY:
+        if status is not None and status.state is SlotState.READY and is_answering(status):
             return status
         if status is not None and status.state is SlotState.FAILED:
             raise UnavailableError(

@@ -6,11 +6,15 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from stemma.delivery.slots.base import ReplicaStatus, SlotSpec, SlotState, SlotStatus
 from stemma.delivery.slots.probe import Answer, Probe
+from stemma.delivery.slots.starting import is_answering
+from stemma.domain.configuration import Configuration
 
 
 @pytest.fixture
@@ -71,3 +75,22 @@ def test_a_full_queue_is_waited_out(listener: socket.socket) -> None:
 def test_nobody_there_is_no_answer(tmp_path: Path) -> None:
     """A missing socket would end the supervisor's round."""
     assert Probe(str(tmp_path / "s"), deadline=10.0).advance(0.0) == (Answer.NONE, "")
+
+
+def test_a_slot_that_was_seen_ready_but_hangs_now_is_not_answering(
+    listener: socket.socket,
+) -> None:
+    """A rollback would send users to a process that hangs since a second."""
+    now = datetime(2026, 5, 3, tzinfo=UTC)
+    path = listener.getsockname()
+    replica = ReplicaStatus(pid=1, state=SlotState.READY, socket=path, since=now)
+    spec = SlotSpec(
+        name="digits-1.0.0-c1",
+        model="digits",
+        version="1.0.0",
+        manifest="sha256:1",
+        configuration_digest="sha256:c",
+        configuration=Configuration(),
+    )
+    status = SlotStatus(spec=spec, state=SlotState.READY, since=now, replicas=(replica,))
+    assert not is_answering(status, timeout_seconds=0.05)
