@@ -96,6 +96,11 @@ class Screen:
                 pass
         self._stream.flush()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody looks at it as it changes."""
+        return self._mode is ProgressMode.BAR
+
     def remark(self, text: str) -> None:
         """Warn of something beside the rollout, until there is something else to warn of.
 
@@ -161,6 +166,8 @@ def watch(
 ) -> RolloutView:
     """Show a rollout until it ends, and return how it ended.
 
+    Where nobody looks (a pipe, a script) it also ends when the rollout waits for a person.
+
     Args:
         hub: Where it is read from.
         model: Name of the model.
@@ -172,7 +179,8 @@ def watch(
         while True:
             view = hub.rollout(model)
             screen.show(view)
-            if view.rollout.state.is_final:
+            is_waiting = view.rollout.state is RolloutState.PAUSED and not screen.is_live
+            if view.rollout.state.is_final or is_waiting:
                 return view
             if each is not None:
                 screen.remark(each())

@@ -78,28 +78,42 @@ def test_in_a_pipe_there_is_a_line_at_each_change_and_each_ten_seconds(
     looks = int(25 / LOOK_SECONDS)
     waiting = view_of(rollout_of(), "begun")
     decided = view_of(
-        rollout_of(state=RolloutState.PAUSED, resume_to=RolloutState.CANARY),
+        rollout_of(state=RolloutState.PROMOTING, step=2),
         "begun",
         "look: nothing",
-        "paused by ada",
+        "promoted by ada",
     )
     live = view_of(
         rollout_of(state=RolloutState.LIVE, step=2),
         "begun",
         "look: nothing",
-        "paused by ada",
+        "promoted by ada",
         "stable is 1.1.0 now",
     )
     _, out, _ = _follow(ProgressMode.LINES, [*[waiting] * looks, decided, live], when)
     lines = out.splitlines()
     assert [line[:8] for line in lines[:3]] == ["12:00:00", "12:00:10", "12:00:20"]
     assert lines[3:] == [
-        "12:00:00  paused by ada",
-        "12:00:25  digits 1.0.0 → 1.1.0  paused at 25 %",
+        "12:00:00  promoted by ada",
+        "12:00:25  digits 1.0.0 → 1.1.0  promoting",
         "12:00:00  stable is 1.1.0 now",
         "12:00:25  digits 1.0.0 → 1.1.0  stable = 1.1.0, previous 1.0.0 kept warm",
     ]
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("mode", "ends_as"),
+    [(ProgressMode.LINES, RolloutState.PAUSED), (ProgressMode.BAR, RolloutState.LIVE)],
+)
+def test_a_script_does_not_wait_for_a_person_and_a_terminal_does(
+    rollout_of: Rollouts, view_of: Views, when: datetime, mode: ProgressMode, ends_as: RolloutState
+) -> None:
+    """A pipeline would hang until its time limit when evidence is missing."""
+    paused = rollout_of(state=RolloutState.PAUSED, resume_to=RolloutState.CANARY)
+    views = [view_of(paused), view_of(rollout_of(state=RolloutState.LIVE, step=2))]
+    view, _, _ = _follow(mode, views, when)
+    assert view.rollout.state is ends_as
 
 
 def test_json_lines_end_with_a_summary(

@@ -24,6 +24,7 @@ _COMMANDS: Final = ("pause", "resume", "promote", "abort")
 _ACTIONS: Final = (*_COMMANDS, "status")
 _START: Final = "start"
 _RATE: Final = 50.0
+_LEAST_LIMIT_SECONDS: Final = 60
 _ALLOWED: Final = {
     **{action: {"reason"} for action in _COMMANDS},
     "status": {"is_watching", "is_log"},
@@ -86,7 +87,8 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> Se
     "--hold-limit",
     default="",
     metavar="TIME",
-    help="How long a step may wait for evidence before it is paused (default: twice --hold).",
+    help="How long a step may wait for evidence before it is paused"
+    " (default: twice --hold, at least a minute).",
 )
 @click.option(
     "--min-requests",
@@ -178,7 +180,9 @@ def _plan(options: _Options) -> RolloutPlan:
         plan = replace(plan, steps_bp=parse_steps(options["steps"]))
     if options["hold"]:
         seconds = parse_hold(options["hold"])
-        plan = replace(plan, hold_seconds=seconds, hold_limit_seconds=2 * seconds)
+        plan = replace(
+            plan, hold_seconds=seconds, hold_limit_seconds=max(2 * seconds, _LEAST_LIMIT_SECONDS)
+        )
     if options["hold_limit"]:
         plan = replace(plan, hold_limit_seconds=parse_hold(options["hold_limit"]))
     if options["min_requests"] is not None:
@@ -268,11 +272,11 @@ def _leave(console: Console, hub: DeliveryHub, model: str) -> ExitCode:
 
 
 def exit_code_of(rollout: Rollout) -> ExitCode:
-    """Return 0 unless the rollout was taken back."""
+    """Return 0 unless the rollout was taken back, or waits for a person."""
     from stemma.domain.rollout import RolloutState
 
-    taken_back = {RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.FAILED}
-    return ExitCode.NO if rollout.state in taken_back else ExitCode.DONE
+    back = {RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.FAILED}
+    return ExitCode.NO if rollout.state in {*back, RolloutState.PAUSED} else ExitCode.DONE
 
 
 def _answer(
