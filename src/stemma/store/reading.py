@@ -37,7 +37,7 @@ from stemma.store.recipes import Recipe, decode_recipe
 _CACHED_BYTES: Final = 64 << 20
 _WINDOW_CHUNKS: Final = 256
 
-NOT_HERE_HINT: Final = "stemma pull   (without a remote: stemma doctor)"
+NOT_HERE_HINT: Final = "stemma doctor   (or stemma pull, when a remote has it)"
 """Helps where contents are missing: a version may have been pulled without them."""
 
 

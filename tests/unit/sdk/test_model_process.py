@@ -172,7 +172,17 @@ def test_onnx_gives_its_outputs_and_its_classes(make_spec: Maker) -> None:
     np.testing.assert_allclose(scores, model.predict_proba(_ROWS[:4]), rtol=1e-4)
 
 
+@pytest.fixture
+def own_modules(tmp_path: Path) -> Iterator[None]:
+    """Forget modules of recorded code: later tests would record them as their own."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_modules")
 def test_torch_needs_code_that_is_trusted_and_finds_how_it_was_asked(
     make_spec: Maker, tmp_path: Path
 ) -> None:
