@@ -119,6 +119,7 @@ def make_parts(project: Project, slots: WarmSlots) -> RollbackParts:
             objects=project.objects, layout=layout, load_manifest=load_manifest, is_offline=True
         ),
         starter=slots,
+        is_answering=lambda _: True,
         ask_golden=lambda *_: "",
         clock=project.clock,
     )

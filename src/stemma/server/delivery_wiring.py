@@ -32,7 +32,7 @@ from stemma.delivery.server_file import ServerRecord, is_server_running, read_se
 from stemma.delivery.slots.launching import Launcher
 from stemma.delivery.slots.preparing import Preparer
 from stemma.delivery.slots.sockets import socket_paths
-from stemma.delivery.slots.starting import OwnSlots, ServerSlots
+from stemma.delivery.slots.starting import OwnSlots, ServerSlots, is_answering
 from stemma.delivery.slots.supervisor import Supervisor
 from stemma.delivery.staging.machine import probe_hardware
 from stemma.delivery.staging.run import StagingParts, end_left_behind, run_staging
@@ -202,6 +202,7 @@ def _rollback_parts(sources: DeliverySources, parts: DeliveryParts) -> Iterator[
             plane=plane,
             preparer=parts.preparer,
             starter=slots,
+            is_answering=is_answering,
             ask_golden=_question(sources, parts.layout, parts.layout).ask,
             clock=sources.clock,
         )

@@ -25,9 +25,9 @@ from stemma.delivery.production.desired import ModelDesire
 from stemma.delivery.production.reading import DesireReader
 from stemma.delivery.production.routes import RoutePublisher
 from stemma.delivery.records.service import DeliveryService
-from stemma.delivery.slots.base import SlotSpec, SlotState
+from stemma.delivery.slots.base import SlotSpec, SlotState, SlotStatus
 from stemma.delivery.slots.preparing import Preparer
-from stemma.delivery.slots.starting import SlotStarter, is_answering
+from stemma.delivery.slots.starting import SlotStarter
 from stemma.delivery.values import Phase, RollbackReport
 from stemma.domain.errors import (
     ConflictError,
@@ -62,6 +62,7 @@ class RollbackParts:
         plane: The data plane.
         preparer: Makes and verifies environments and artifacts.
         starter: Waits for slots, or starts them when no server runs.
+        is_answering: Asks a slot's processes now whether they answer.
         ask_golden: Sends the golden request through the data plane; returns what is wrong.
         clock: Aware current time.
     """
@@ -72,6 +73,7 @@ class RollbackParts:
     plane: DataPlane
     preparer: Preparer
     starter: SlotStarter
+    is_answering: Callable[[SlotStatus], bool]
     ask_golden: Callable[[SlotSpec, str], str]
     clock: Callable[[], datetime]
 
@@ -157,8 +159,11 @@ class Rollback:
         self, request: RollbackRequest, desire: ModelDesire, deployed: Deployed, spec: SlotSpec
     ) -> tuple[Phase, ...]:
         status = self._parts.starter.status(spec.name)
-        is_warm = status is not None and status.state is SlotState.READY and is_answering(status)
-        if is_warm:
+        if (
+            status is not None
+            and status.state is SlotState.READY
+            and self._parts.is_answering(status)
+        ):
             traffic = self._move_traffic(request, desire, deployed, spec)
             return (
                 traffic,
