@@ -37,7 +37,7 @@ from stemma.delivery.values import (
 )
 from stemma.domain.configuration import Configuration, configuration_digest
 from stemma.domain.errors import ConflictError, NotFoundError, UnavailableError
-from stemma.domain.release import STABLE, prerelease_on_stable, refuse_prerelease_on_stable
+from stemma.domain.release import STABLE, refuse_prerelease_on_stable
 from stemma.domain.rollout import Rollout, RolloutCommand, RolloutId, Step
 from stemma.domain.rollout_commands import command as commanded
 from stemma.domain.rollout_steps import begin
@@ -159,8 +159,7 @@ class LocalDelivery(LocalVersions, DeliveryVerbs):
     @override
     def start_rollout(self, request: RolloutRequest) -> RolloutView:
         view = self._servable(request.ref)
-        if self._is_prerelease(view):
-            raise prerelease_on_stable(view.model, view.label)
+        refuse_prerelease_on_stable(view.model, STABLE, view.version)
         delivery = self._parts.delivery
         desire = find_desire(delivery.reader, view.model)
         if not is_server_running(delivery.layout):
@@ -264,9 +263,6 @@ class LocalDelivery(LocalVersions, DeliveryVerbs):
 
     def _stable_version(self, model: str) -> str:
         return self._parts.catalog.channels(model).get(STABLE, "")
-
-    def _is_prerelease(self, view: VersionView) -> bool:
-        return "-" in view.version
 
 
 def _command(rollout: Rollout, asked: RolloutCommand, parts: LocalParts, reason: str) -> Step:
