@@ -143,6 +143,7 @@ def store(objects: ObjectStore, seen: Survey, progress: Progress | None = None) 
         file_count=stored.file_count,
         new_bytes=sum(file.new_bytes for file in read.values()),
         entries=stored.entries,
+        files=read,
     )
 
 

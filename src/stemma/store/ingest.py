@@ -103,7 +103,7 @@ class StoredTree:
         file_count: Number of entries, links too.
         new_bytes: How many of its files' bytes were not in the store before (uncompressed).
         entries: Its entries, sorted by path.
-        files: What was stored for each path that is not a link; empty for ``put_tree_from``.
+        files: What was stored for each file that was read; empty for ``put_tree_from``.
     """
 
     digest: Digest
@@ -112,6 +112,11 @@ class StoredTree:
     new_bytes: int
     entries: tuple[TreeEntry, ...]
     files: dict[str, StoredFile] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of files that are not what they look like."""
+        return tuple(f"{path}: {file.warning}" for path, file in self.files.items() if file.warning)
 
 
 @final

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 
 _STATE = frozenset({".stemma", ".git"})
+_SHOWN_WARNINGS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Added:
-    """What tracking one path did."""
+    """What tracking one path did; ``warnings`` name files stored whole though they look known."""
 
     path: str
     pointer: str
@@ -33,6 +34,7 @@ class _Added:
     file_count: int
     new_bytes: int
     is_unchanged: bool
+    warnings: tuple[str, ...]
 
 
 @verb(
@@ -47,7 +49,11 @@ def command(console: Console, *, paths: tuple[Path, ...]) -> ExitCode:
     with opened_hub() as hub:
         added = [_add(console, hub, path) for path in paths]
     console.show(
-        Answer(payload=[_payload(item) for item in added], card=[_line(item) for item in added])
+        Answer(
+            payload=[_payload(item) for item in added],
+            card=[_line(item) for item in added],
+            hints=[line for item in added for line in _warned(item)],
+        )
     )
     return ExitCode.DONE
 
@@ -90,6 +96,7 @@ def _add(console: Console, hub: Hub, path: Path) -> _Added:
         file_count=tree.file_count,
         new_bytes=tree.new_bytes,
         is_unchanged=is_unchanged,
+        warnings=tree.warnings,
     )
 
 
@@ -152,6 +159,13 @@ def _line(item: _Added) -> str:
     saved = item.size_bytes - item.new_bytes
     extra = f", {render.size(saved)} stored already" if saved > 0 else ""
     return f"{render.DONE} {item.path}   {what}{extra}   pointer {Path(item.pointer).name}"
+
+
+def _warned(item: _Added) -> list[str]:
+    """Return a line for each of the first files that are not what they look like."""
+    lines = [f"warning: {warning}" for warning in item.warnings[:_SHOWN_WARNINGS]]
+    left = len(item.warnings) - len(lines)
+    return [*lines, f"warning: and {left} more; --json shows all"] if left else lines
 
 
 def _payload(item: _Added) -> dict[str, object]:
