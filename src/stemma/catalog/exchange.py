@@ -44,11 +44,11 @@ from stemma.domain.release import ChannelMove, Release
 from stemma.domain.semver import SemVer
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.memory import MemoryBackend
+from stemma.store.checking import checked_record
 from stemma.store.hashing import hash_bytes
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.keys import record_key, records_prefix
 from stemma.store.objects import ObjectStore
-from stemma.store.transfer import checked_record
 
 KINDS: Final = (build.MANIFEST, build.RELEASE, build.CHANNEL_MOVE)
 _THREADS: Final = 8

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,10 +38,13 @@ from stemma.hub.remotes import (
 from stemma.store.backends.addresses import FOLDER, parse_address
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.opening import open_backend
+from stemma.store.checking import damaged, put_sound
+from stemma.store.fetching import Fetcher
 from stemma.store.keys import record_key, records_prefix
 from stemma.store.reading import Reader
 from stemma.store.remote_index import RemoteIndex
-from stemma.store.transfer import LocalFrames, Side, Transfer, damaged, put_sound
+from stemma.store.sides import LocalFrames, Side
+from stemma.store.transfer import Transfer
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _DEFAULT: Final = "origin"
@@ -211,6 +215,12 @@ class LocalRemotes(RemoteVerbs):
 
     def _ends(self, request: TransferRequest, *, may_create: bool) -> _Ends:
         remote = self.find_remote(request.remote)
+        here, there = self._sides(remote, may_create=may_create)
+        catalogue = exchange.read_remote(there.backend, here.backend)
+        return _Ends(remote=remote, here=here, there=there, catalogue=catalogue)
+
+    def _sides(self, remote: Remote, *, may_create: bool) -> tuple[Side, Side]:
+        """Return our own side and the remote's."""
         backend = self._open(remote, may_create=may_create)
         objects = self._parts.objects
         here = Side(
@@ -224,8 +234,19 @@ class LocalRemotes(RemoteVerbs):
             backend=backend,
             frames=RemoteIndex(backend, self._parts.root / _CACHE),
         )
-        catalogue = exchange.read_remote(backend, objects.backend)
-        return _Ends(remote=remote, here=here, there=there, catalogue=catalogue)
+        return here, there
+
+    @override
+    @contextmanager
+    def fetching(
+        self, remote: str = "", progress: TransferProgress | None = None
+    ) -> Iterator[Fetcher]:
+        with self._parts.writing():
+            here, there = self._sides(self.find_remote(remote), may_create=False)
+            if progress is None:
+                yield Fetcher(there, here)
+            else:
+                yield Fetcher(there, here, progress.advance)
 
     def _local(self, model: str) -> Chains:
         return exchange.read_local(self._parts.database, self._parts.objects, model)

@@ -11,10 +11,12 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from stemma.domain.digest import Digest
+from stemma.store.fetching import Fetcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,5 +188,18 @@ class RemoteVerbs(Protocol):
 
         Raises:
             ConflictError: If the remote went another way (``releases-differ``).
+        """
+        ...
+
+    def fetching(
+        self, remote: str = "", progress: TransferProgress | None = None
+    ) -> AbstractContextManager[Fetcher]:
+        """Return what fetches files and chunks when somebody reads them.
+
+        The store's lock is held shared meanwhile.
+
+        Raises:
+            NotFoundError: If there is no such remote, or its folder is not there.
+            DeniedError: If there are no credentials.
         """
         ...

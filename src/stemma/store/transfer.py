@@ -17,112 +17,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, final
+from typing import Final, NamedTuple, final
 
-from stemma.domain.digest import Algorithm, Digest
+from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.domain.tree import Tree
 from stemma.store import frames
-from stemma.store.backends.base import BlobBackend
-from stemma.store.hashing import blake3_raw, hash_bytes
-from stemma.store.index import ChunkIndex, rows_of
-from stemma.store.keys import Family, frame_key, parse_key, recipe_key, tree_key
-from stemma.store.reading import Reader
+from stemma.store.checking import checked, put_sound
+from stemma.store.keys import frame_key, recipe_key, tree_key
 from stemma.store.recipes import Recipe, decode_recipe
-from stemma.store.remote_index import FrameFacts, facts_of, read_header
+from stemma.store.sides import Side
 from stemma.store.trees import verified_tree
 
 _THREADS: Final = 8
 _BATCH_BYTES: Final = 16 << 20
 _BATCH_BLOBS: Final = 256
-
-
-class FrameFinder(Protocol):
-    """Says where chunks rest on one side, and learns of new frames."""
-
-    def find(self, chunks: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the frame of every given chunk that is known."""
-        ...
-
-    def facts(self, names: Collection[bytes]) -> dict[bytes, FrameFacts]:
-        """Return what copying must know of frames that ``find`` named."""
-        ...
-
-    def forget(self, names: Collection[bytes]) -> None:
-        """Drop what is known of frames that are gone or damaged."""
-        ...
-
-    def note(self, headers: Mapping[bytes, bytes]) -> None:
-        """Take in the headers of frames that are durable now."""
-        ...
-
-    def note_files(self, files: Mapping[Digest, Digest]) -> None:
-        """Take in which file (blake3) a sha256 names."""
-        ...
-
-    def flush(self) -> None:
-        """Make durable what was noted."""
-        ...
-
-
-@final
-class LocalFrames:
-    """The frames of a store with an index."""
-
-    def __init__(self, backend: BlobBackend, index: ChunkIndex) -> None:
-        """Stand on a backend and its index."""
-        self._backend = backend
-        self._index = index
-
-    def find(self, chunks: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the frame of every given chunk that is indexed."""
-        return {chunk: location.frame for chunk, location in self._index.find(chunks).items()}
-
-    def facts(self, names: Collection[bytes]) -> dict[bytes, FrameFacts]:
-        """Return what copying must know of frames, from their headers."""
-        return {name: facts_of(read_header(self._backend, name)) for name in names}
-
-    def forget(self, names: Collection[bytes]) -> None:
-        """Drop the rows of these frames."""
-        self._index.drop_frames(names)
-
-    def note(self, headers: Mapping[bytes, bytes]) -> None:
-        """Index frames that are durable now."""
-        self._index.add(
-            {
-                name: rows_of(frames.decode_header(head, frame_key(name)).chunks)
-                for name, head in headers.items()
-            }
-        )
-
-    def note_files(self, files: Mapping[Digest, Digest]) -> None:
-        """Index which file a sha256 names."""
-        self._index.add_aliases(files)
-
-    def flush(self) -> None:
-        """Do nothing: every note is durable at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One of the two stores.
-
-    Attributes:
-        name: What messages call it.
-        backend: Its blobs.
-        frames: Where its chunks are.
-        reader: Decodes frames with the parents that are here; only on our own side.
-    """
-
-    name: str
-    backend: BlobBackend
-    frames: FrameFinder
-    reader: Reader | None = None
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is our own side, where reading is cheap."""
-        return self.reader is not None
 
 
 class Content(NamedTuple):
@@ -204,7 +113,28 @@ class Transfer:
             found = pool.map(self._look, contents)
             for content, tree in zip(contents, list(found), strict=True):
                 self._visit(content, tree, walk)
-            files = sorted(walk.files)
+        return self._plan_walk(walk)
+
+    def plan_files(self, files: Collection[Digest]) -> Plan:
+        """Say what is missing on the target of some files.
+
+        Raises:
+            IntegrityError: If the source misses something, or what it has is damaged.
+        """
+        return self._plan_walk(_Walk(files=set(files)))
+
+    def plan_chunks(self, chunks: Collection[bytes]) -> Plan:
+        """Say which frames the target misses to read some chunks.
+
+        Raises:
+            IntegrityError: If the source misses something, or what it has is damaged.
+        """
+        levels = self._missing_frames(chunks)
+        return Plan(levels=levels, recipes=(), trees=(), file_bytes=0)
+
+    def _plan_walk(self, walk: _Walk) -> Plan:
+        files = sorted(walk.files)
+        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
             for recipe, is_there in pool.map(self._look_at_file, files):
                 walk.sizes[recipe.digest] = recipe.size_bytes
                 if not is_there:
@@ -217,6 +147,18 @@ class Transfer:
             trees=tuple(walk.trees),
             file_bytes=sum(walk.sizes.values()),
         )
+
+    def read_recipe(self, file: Digest) -> Recipe:
+        """Return a file's recipe from the nearer side, checked; it is written nowhere.
+
+        Raises:
+            IntegrityError: If neither side has it, or what it has is damaged.
+        """
+        key = recipe_key(file)
+        data = self._read(key)
+        if data is None:
+            raise self._lacking(key)
+        return decode_recipe(data, file)
 
     def _look(self, content: Content) -> tuple[Tree | None, bool, bool]:
         """Return the tree of that name, whether the target has it, and whether a file is so named.
@@ -248,11 +190,7 @@ class Transfer:
                 walk.files.add(entry.digest)
 
     def _look_at_file(self, digest: Digest) -> tuple[Recipe, bool]:
-        key = recipe_key(digest)
-        data = self._read(key)
-        if data is None:
-            raise self._lacking(key)
-        return decode_recipe(data, digest), self._has(key)
+        return self.read_recipe(digest), self._has(recipe_key(digest))
 
     def _missing_frames(self, chunks: Collection[bytes]) -> tuple[dict[bytes, int], ...]:
         """Return the frames to copy, those that others need before them."""
@@ -317,7 +255,7 @@ class Transfer:
             return None
 
     def _checked(self, key: str, data: bytes, name: str) -> bytes:
-        return _check(key, data, name, self._source.reader or self._target.reader)
+        return checked(key, data, name, self._source.reader or self._target.reader)
 
     def _lacking(self, what: str) -> IntegrityError:
         return IntegrityError(
@@ -409,81 +347,6 @@ class Transfer:
         written = put_sound(self._target.backend, blobs, self._target.name)
         advance(sum(len(data) for data in blobs.values()))
         return written
-
-
-def put_sound(backend: BlobBackend, blobs: Mapping[str, bytes], name: str) -> int:
-    """Write blobs that are known to be sound; returns how many bytes were new.
-
-    What exists is read, and gives way when it is not what its name says.
-
-    Raises:
-        IntegrityError: If a damaged blob cannot be replaced.
-    """
-    created = backend.put_many(blobs)
-    written = sum(len(blobs[key]) for key in created)
-    for key in blobs.keys() - created:
-        if backend.get(key) == blobs[key]:
-            continue
-        backend.delete(key)
-        if not backend.put(key, blobs[key]) and backend.get(key) != blobs[key]:
-            raise damaged(key, name)
-        written += len(blobs[key])
-    return written
-
-
-def checked_record(backend: BlobBackend, key: str, name: str) -> bytes:
-    """Read a record and check it.
-
-    Raises:
-        IntegrityError: If it is damaged (``remote-object-damaged``).
-        NotFoundError: If there is none.
-    """
-    return _check(key, backend.get(key), name, None)
-
-
-def _check(key: str, data: bytes, name: str, reader: Reader | None) -> bytes:
-    """Return ``data`` if it is what ``key`` promises; the one place that says what sound means."""
-    object_key = parse_key(key)
-    if object_key is None:
-        raise damaged(key, name)
-    digest = object_key.digest
-    try:
-        match object_key.family:
-            case Family.FRAME:
-                _check_frame(key, data, digest, reader)
-            case Family.RECIPE:
-                decode_recipe(data, digest)
-            case Family.TREE:
-                verified_tree(data, digest)
-            case Family.RECORD:
-                if hash_bytes(data, Algorithm.SHA256) != digest:
-                    raise damaged(key, name)
-    except IntegrityError as error:
-        raise damaged(key, name) from error
-    return data
-
-
-def _check_frame(key: str, data: bytes, digest: Digest, reader: Reader | None) -> None:
-    if hash_bytes(data) != digest:
-        raise IntegrityError(f"{key} has other bytes", code="frame-damaged")
-    if reader is None:
-        header, body = frames.decode_frame(data, key)
-    else:
-        header, body = reader.decode(bytes.fromhex(digest.hex), data)
-    offset = 0
-    for chunk, size_bytes in header.chunks:
-        if blake3_raw(body[offset : offset + size_bytes]) != chunk:
-            raise IntegrityError(f"{key} holds another chunk than it says", code="frame-damaged")
-        offset += size_bytes
-
-
-def damaged(key: str, name: str) -> IntegrityError:
-    """Return the error for a blob on ``name`` that is not what its key promises."""
-    return IntegrityError(
-        f"{key} on {name} is not what its name says; it was not copied",
-        code="copy-damaged",
-        hint="stemma push --repair, where it is whole",
-    )
 
 
 def _batches(names: Collection[bytes], sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:

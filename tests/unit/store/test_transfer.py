@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError
 from stemma.store.backends.memory import MemoryBackend
+from stemma.store.fetching import Fetcher, fetch_chunks, fetch_files
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.objects import ObjectStore
 from stemma.store.reading import Reader
 from stemma.store.remote_index import RemoteIndex
-from stemma.store.transfer import Content, LocalFrames, Side, Transfer
+from stemma.store.sides import LocalFrames, Side
+from stemma.store.transfer import Content, Transfer
 from stemma.store.verify import verify
 
 
@@ -231,3 +233,46 @@ def test_chains_that_two_projects_made_the_other_way_round_stay_short_enough(
     _copy(shared.side, fresh.side, digests)
     for project in (mine, theirs, fresh):
         assert verify(project.objects) == []
+
+
+def test_a_part_of_a_file_brings_its_frames_alone(
+    mine: Project, theirs: Project, shared: Shared, tmp_path: Path
+) -> None:
+    """Who reads one tensor of a large model would wait for all of it."""
+    data = _noise(1, 12_000_000)
+    tree = mine.put(tmp_path / "a", weights=data)
+    _copy(mine.side, shared.side, [tree])
+    (entry,) = mine.objects.read_tree(tree).entries
+    assert entry.digest is not None
+    fetcher = Fetcher(shared.side, theirs.side)
+    recipe = fetcher.recipe(entry.digest)
+    report = fetcher.chunks([recipe.chunks[0].digest])
+    assert report.frame_count == 1
+    assert 0 < report.copied_bytes < 5_000_000
+    reader = Reader(theirs.backend, theirs.index)
+    size_bytes = recipe.chunks[0].size_bytes
+    assert b"".join(reader.pieces(recipe, 0, 1)) == data[:size_bytes]
+    assert verify(theirs.objects) == []
+    assert fetch_chunks(shared.side, theirs.side, [recipe.chunks[0].digest]).copied_bytes == 0
+    whole = fetch_files(shared.side, theirs.side, [entry.digest])
+    assert len(data) - report.copied_bytes < whole.copied_bytes < len(data)
+    assert theirs.objects.read_bytes(entry.digest) == data
+    assert verify(theirs.objects) == []
+
+
+def test_a_part_of_a_difference_brings_what_it_is_the_difference_to(
+    mine: Project, theirs: Project, shared: Shared, save_tensors: Save, family: Family
+) -> None:
+    """One tensor of a fine-tune could not be read."""
+    digests: list[Digest] = []
+    for number, tensors in enumerate(family):
+        path = save_tensors(f"{number}.safetensors", tensors)
+        digests.append(mine.objects.put_file(path, parents=digests[::-1]).digest)
+    _copy(mine.side, shared.side, digests)
+    fetcher = Fetcher(shared.side, theirs.side)
+    recipe = fetcher.recipe(digests[-1])
+    fetcher.chunks([chunk.digest for chunk in recipe.chunks])
+    reader = Reader(theirs.backend, theirs.index)
+    assert b"".join(reader.pieces(recipe, 0, recipe.chunk_count)) == mine.objects.read_bytes(
+        digests[-1]
+    )
