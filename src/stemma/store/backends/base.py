@@ -105,5 +105,5 @@ def check_key(key: str) -> None:
     Raises:
         InvalidInputError: With code ``bad-key``.
     """
-    if len(key) > _KEY_LIMIT or not _KEY.fullmatch(key) or key.startswith("tmp/"):
+    if len(key) > _KEY_LIMIT or not _KEY.fullmatch(key) or key.startswith(("tmp/", "trash/")):
         raise InvalidInputError(f"not a blob key: {key[:80]!r}", code="bad-key")

@@ -36,8 +36,11 @@ from stemma.domain.errors import (
     UnavailableError,
 )
 from stemma.store.backends.base import BlobStat, check_key
+from stemma.store.backends.trash import TRASH, FolderTrash
 
 _TEMPORARY: Final = "tmp"
+_BESIDE: Final = frozenset({_TEMPORARY, TRASH})
+"""Folders that are not part of the store."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _IN_THE_WAY: Final = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
@@ -111,11 +114,17 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 @final
 class LocalBackend:
-    """Blobs as files under one folder; the key is the path."""
+    """Blobs as files under one folder; the key is the path.
+
+    Attributes:
+        root: The folder.
+        trash: What collection removed from it.
+    """
 
     def __init__(self, root: Path) -> None:
         """Name the folder; it is made by the first write."""
         self.root = root
+        self.trash = FolderTrash(root, fsync_folder, translated_os_errors)
         self._guard = Lock()
         self._workspace: _Workspace | None = None
         self._durable_folders: set[Path] = set()
@@ -239,7 +248,7 @@ class LocalBackend:
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
-            if folder == self.root and entry.name == _TEMPORARY:
+            if folder == self.root and entry.name in _BESIDE:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(Path(entry.path))
