@@ -18,6 +18,7 @@ from threading import Lock
 from typing import final
 
 from stemma.domain.digest import Digest
+from stemma.domain.tree import Tree
 from stemma.store.recipes import Recipe
 from stemma.store.sides import Side
 from stemma.store.transfer import Plan, Transfer
@@ -61,6 +62,14 @@ class Fetcher:
             IntegrityError: If neither side has it (``transfer-incomplete``), or it is damaged.
         """
         return self._transfer.read_recipe(file)
+
+    def tree(self, tree: Digest) -> Tree:
+        """Return a tree, from here or there; it is stored nowhere.
+
+        Raises:
+            IntegrityError: If neither side has it (``transfer-incomplete``), or it is damaged.
+        """
+        return self._transfer.read_tree(tree)
 
     def files(self, files: Collection[Digest]) -> CopyReport:
         """Fetch what is missing here of whole files (blake3).

@@ -38,7 +38,7 @@ from stemma.store.keys import (
     records_prefix,
     tree_key,
 )
-from stemma.store.ranges import read_range
+from stemma.store.ranges import OpenedFile, read_range
 from stemma.store.reading import NOT_HERE_HINT, Reader
 from stemma.store.reindex import RebuildReport, rebuild_index
 
@@ -160,6 +160,15 @@ class ObjectStore:
             IntegrityError: If a chunk that is needed is missing or damaged.
         """
         return read_range(self.reader, digest, offset, size_bytes)
+
+    def open(self, digest: Digest) -> OpenedFile:
+        """Open a file for reading anywhere in it; the chunks that are touched are verified.
+
+        Raises:
+            NotFoundError: If the file is not stored (``file-not-stored``).
+            IntegrityError: If its recipe is damaged; and when read, if a chunk is.
+        """
+        return OpenedFile(self.reader, self.reader.recipe_of(digest))
 
     def read_tree(self, digest: Digest) -> Tree:
         """Return a tree, verified.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import BinaryIO, Final, cast, final
 
@@ -17,8 +18,12 @@ from typing_extensions import override
 
 from stemma.domain.digest import Digest
 from stemma.store.reading import Reader
+from stemma.store.recipes import Recipe
 
 _BUFFER_BYTES: Final = 64 << 10
+
+Bring = Callable[[Sequence[bytes]], None]
+"""Makes chunks readable that are elsewhere."""
 
 
 def open_stored(reader: Reader, digest: Digest) -> BinaryIO:
@@ -28,7 +33,9 @@ def open_stored(reader: Reader, digest: Digest) -> BinaryIO:
         NotFoundError: If the file is not stored (``file-not-stored``).
         IntegrityError: If its recipe is damaged; and when read, if a chunk is.
     """
-    return cast("BinaryIO", io.BufferedReader(_StoredFile(reader, digest), _BUFFER_BYTES))
+    return cast(
+        "BinaryIO", io.BufferedReader(OpenedFile(reader, reader.recipe_of(digest)), _BUFFER_BYTES)
+    )
 
 
 def read_range(reader: Reader, digest: Digest, offset: int, size_bytes: int) -> bytes:
@@ -38,31 +45,63 @@ def read_range(reader: Reader, digest: Digest, offset: int, size_bytes: int) -> 
         NotFoundError: If the file is not stored (``file-not-stored``).
         IntegrityError: If a chunk that is needed is missing or damaged.
     """
-    return _StoredFile(reader, digest).read_at(offset, size_bytes)
+    return OpenedFile(reader, reader.recipe_of(digest)).read_at(offset, size_bytes)
 
 
 @final
-class _StoredFile(io.RawIOBase):
-    """A stored file as the standard library reads files."""
+class OpenedFile(io.RawIOBase):
+    """A stored file as the standard library reads files; not for several threads at once.
 
-    def __init__(self, reader: Reader, digest: Digest) -> None:
+    Nothing is read beside the chunks that are asked for, and the last of them is kept: so a
+    header is walked in small steps at the cost of one chunk.
+
+    Attributes:
+        size_bytes: Size of the file.
+    """
+
+    def __init__(self, reader: Reader, recipe: Recipe, bring: Bring | None = None) -> None:
+        """Read nothing yet.
+
+        Args:
+            reader: Reads chunks that are here.
+            recipe: The file's.
+            bring: Called with chunks before they are read for the first time, for those that
+                are elsewhere.
+        """
         super().__init__()
         self._reader = reader
-        self._recipe = reader.recipe_of(digest)
+        self._recipe = recipe
+        self._bring = bring
+        self._brought: set[int] = set()
+        self.size_bytes = self._recipe.size_bytes
         sizes = (chunk.size_bytes for chunk in self._recipe.chunks)
         self._starts = list(accumulate(sizes, initial=0))
         self._position = 0
+        self._held = (-1, b"")
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """Return up to so many bytes from there."""
-        stop = min(offset + size_bytes, self._recipe.size_bytes)
+        stop = min(offset + size_bytes, self.size_bytes)
         if stop <= offset:
             return b""
         first = bisect_right(self._starts, offset) - 1
         last = bisect_right(self._starts, stop - 1)
         start = self._starts[first]
-        data = b"".join(self._reader.pieces(self._recipe, first, last))
+        number, data = self._held
+        if (number, number + 1) != (first, last):
+            self._have(first, last)
+            pieces = list(self._reader.pieces(self._recipe, first, last))
+            self._held = (last - 1, pieces[-1])
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return data[offset - start : stop - start]
+
+    def _have(self, first: int, last: int) -> None:
+        if self._bring is None:
+            return
+        numbers = range(first, last)
+        if not self._brought.issuperset(numbers):
+            self._bring([chunk.digest for chunk in self._recipe.between(first, last)])
+            self._brought.update(numbers)
 
     @override
     def readable(self) -> bool:
@@ -78,7 +117,7 @@ class _StoredFile(io.RawIOBase):
 
     @override
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._recipe.size_bytes}
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}
         if base[whence] + offset < 0:
             raise ValueError(f"a position before the first byte: {base[whence] + offset}")
         self._position = base[whence] + offset

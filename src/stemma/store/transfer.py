@@ -160,6 +160,18 @@ class Transfer:
             raise self._lacking(key)
         return decode_recipe(data, file)
 
+    def read_tree(self, tree: Digest) -> Tree:
+        """Return a tree from the nearer side, checked; it is written nowhere.
+
+        Raises:
+            IntegrityError: If neither side has it, or what it has is damaged.
+        """
+        key = tree_key(tree)
+        data = self._read(key)
+        if data is None:
+            raise self._lacking(key)
+        return verified_tree(data, tree)
+
     def _look(self, content: Content) -> tuple[Tree | None, bool, bool]:
         """Return the tree of that name, whether the target has it, and whether a file is so named.
 

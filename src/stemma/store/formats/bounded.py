@@ -27,10 +27,17 @@ _UNSIGNED: Final = {2: struct.Struct("<H"), 4: struct.Struct("<I"), 8: struct.St
 class BoundedSource:
     """Bytes of a file by offset; small reads share a page."""
 
-    def __init__(self, stream: BinaryIO, size_bytes: int) -> None:
-        """Read from a seekable stream that has ``size_bytes`` bytes."""
+    def __init__(self, stream: BinaryIO, size_bytes: int, *, page_bytes: int = _PAGE_BYTES) -> None:
+        """Read from a seekable stream.
+
+        Args:
+            stream: The file.
+            size_bytes: How many bytes it has.
+            page_bytes: What small reads share; 0 where a byte beside what is asked is dear.
+        """
         self.size_bytes = size_bytes
         self._stream = stream
+        self._page_bytes = page_bytes
         self._page = b""
         self._page_offset = 0
         self._reads_left = _READ_LIMIT
@@ -48,11 +55,11 @@ class BoundedSource:
         self._reads_left -= 1
         if self._reads_left < 0:
             raise MalformedError(f"its header has more than {_READ_LIMIT} parts")
-        if size_bytes > _PAGE_BYTES:
+        if size_bytes > self._page_bytes:
             return self._load(offset, size_bytes)
         start = offset - self._page_offset
         if start < 0 or start + size_bytes > len(self._page):
-            self._page = self._load(offset, min(_PAGE_BYTES, self.size_bytes - offset))
+            self._page = self._load(offset, min(self._page_bytes, self.size_bytes - offset))
             self._page_offset = offset
             start = 0
         return self._page[start : start + size_bytes]

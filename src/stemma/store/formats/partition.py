@@ -29,14 +29,14 @@ from stemma.store.formats.ranges import FileRange, MalformedError, Partition, co
 
 __all__ = ["FileRange", "Partition", "partition", "tensor_ranges"]
 
-_Finder = Callable[[BoundedSource], Iterator[FileRange]]
+Finder = Callable[[BoundedSource], Iterator[FileRange]]
 
-_MAGIC: Final[tuple[tuple[bytes, str, _Finder], ...]] = (
+_MAGIC: Final[tuple[tuple[bytes, str, Finder], ...]] = (
     (b"GGUF", "GGUF", gguf.find_tensors),
     (NPY_MAGIC, "npy", npy.find_tensors),
     (b"PK\x03\x04", "zip", zips.find_tensors),
 )
-_SUFFIXES: Final[dict[str, tuple[str, _Finder]]] = {
+_SUFFIXES: Final[dict[str, tuple[str, Finder]]] = {
     ".gguf": ("GGUF", gguf.find_tensors),
     ".npy": ("npy", npy.find_tensors),
     ".npz": ("zip", zips.find_tensors),
@@ -57,7 +57,7 @@ def partition(stream: BinaryIO, size_bytes: int, *, name: str = "") -> Partition
     """
     source = BoundedSource(stream, size_bytes)
     try:
-        found = _finder(source, name)
+        found = finder_of(source, name)
         if found is None:
             return Partition(ranges=opaque(size_bytes))
         format_name, finder = found
@@ -76,7 +76,8 @@ def tensor_ranges(stream: BinaryIO, size_bytes: int, *, name: str = "") -> dict[
     return {item.name: item for item in found.ranges if item.is_tensor}
 
 
-def _finder(source: BoundedSource, name: str) -> tuple[str, _Finder] | None:
+def finder_of(source: BoundedSource, name: str) -> tuple[str, Finder] | None:
+    """Return the format a file seems to have, and what finds its tensors."""
     if source.size_bytes < _SMALLEST_FILE_BYTES:
         return None
     try:

@@ -108,7 +108,7 @@ def cover(found: Iterable[FileRange], size_bytes: int) -> tuple[FileRange, ...]:
     Raises:
         MalformedError: If the tensors contradict each other or the file.
     """
-    tensors = _checked(found, size_bytes)
+    tensors = [tensor for tensor in checked(found, size_bytes) if tensor.size_bytes]
     tensors.sort(key=attrgetter("offset"))
     ranges: list[FileRange] = []
     covered = end = 0
@@ -133,7 +133,12 @@ def shown(name: str) -> str:
     return ascii(name[:_SHOWN_CHARACTERS]) + ("…" if is_long else "")
 
 
-def _checked(found: Iterable[FileRange], size_bytes: int) -> list[FileRange]:
+def checked(found: Iterable[FileRange], size_bytes: int) -> list[FileRange]:
+    """Return every tensor that a parser found, the empty ones too, in its order.
+
+    Raises:
+        MalformedError: If one contradicts itself, the file, or has the name of another.
+    """
     names: set[str] = set()
     tensors: list[FileRange] = []
     for tensor in found:
@@ -143,8 +148,7 @@ def _checked(found: Iterable[FileRange], size_bytes: int) -> list[FileRange]:
         if tensor.name in names:
             raise MalformedError(f"two tensors are named {shown(tensor.name)}")
         names.add(tensor.name)
-        if tensor.size_bytes:
-            tensors.append(tensor)
+        tensors.append(tensor)
     return tensors
 
 

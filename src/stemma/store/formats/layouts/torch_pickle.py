@@ -1,4 +1,4 @@
-"""Which storages a torch pickle speaks of: read as a list of opcodes, never loaded.
+"""Which tensors a torch pickle speaks of: read as a list of opcodes, never loaded.
 
 A small machine follows the opcodes with plain values only: texts, whole numbers, tuples and
 dictionaries.  The few globals that torch writes are recognised by their names, which are looked
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pickletools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Final, NamedTuple, final
@@ -65,6 +65,26 @@ class Storage(NamedTuple):
     size_bytes: int
 
 
+class TensorView(NamedTuple):
+    """One tensor: what it looks at of a storage; offset and strides count elements.
+
+    Attributes:
+        key: Key of the storage.
+        storage_bytes: The storage's size.
+        dtype: Element type, one of ``ITEM_BYTES``.
+        offset: Where its first element is.
+        shape: Sizes per dimension.
+        strides: Steps per dimension.
+    """
+
+    key: str
+    storage_bytes: int
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 class _Global(NamedTuple):
     """A name that the pickle would import."""
 
@@ -82,6 +102,15 @@ class _Storage:
     shape: tuple[int, ...] | None = None
 
 
+class _View(NamedTuple):
+    """A tensor as the pickle rebuilds it: nothing of it is checked yet."""
+
+    storage: _Storage
+    offset: object
+    shape: object
+    strides: object
+
+
 class _Other:
     """Whatever does not matter."""
 
@@ -95,6 +124,28 @@ def read_storages(pickle: bytes) -> dict[str, Storage]:
     Raises:
         MalformedError: If the bytes are no pickle, or one too large to follow.
     """
+    machine = _follow(pickle)
+    names = _names(machine.answer)
+    storages = {}
+    for key, storage in machine.storages.items():
+        known = _described(storage, names.get(key) or f"data/{key}")
+        if known is not None:
+            storages[key] = known
+    return storages
+
+
+def read_tensors(pickle: bytes) -> dict[str, TensorView]:
+    """Return the tensors whose element type and place are certain, by their name.
+
+    Raises:
+        MalformedError: If the bytes are no pickle, or one too large to follow.
+    """
+    found = _walk(_follow(pickle).answer)
+    views = {name: _viewed(value) for name, value in found if isinstance(value, _View)}
+    return {name: view for name, view in views.items() if view is not None}
+
+
+def _follow(pickle: bytes) -> _Machine:
     machine = _Machine()
     try:
         with warnings.catch_warnings():
@@ -107,13 +158,27 @@ def read_storages(pickle: bytes) -> dict[str, Storage]:
         raise MalformedError("its pickle takes more than is there") from error
     except ValueError as error:
         raise MalformedError(f"its pickle cannot be read: {error}") from error
-    names = _names(machine.answer)
-    storages = {}
-    for key, storage in machine.storages.items():
-        known = _described(storage, names.get(key) or f"data/{key}")
-        if known is not None:
-            storages[key] = known
-    return storages
+    return machine
+
+
+def _viewed(view: _View) -> TensorView | None:
+    storage = view.storage
+    dtype = storage.dtype or storage.tensor_dtype
+    item_bytes = ITEM_BYTES.get(dtype)
+    shape, strides = _numbers(view.shape), _numbers(view.strides)
+    if item_bytes is None or shape is None or strides is None or len(shape) != len(strides):
+        return None
+    if not isinstance(view.offset, int) or not _is_number(view.offset):
+        return None
+    storage_bytes = storage.count * (item_bytes if storage.dtype else 1)
+    return TensorView(storage.key, storage_bytes, dtype, view.offset, shape, strides)
+
+
+def _numbers(value: object) -> tuple[int, ...] | None:
+    if not isinstance(value, tuple) or len(value) > _DIMENSION_LIMIT:
+        return None
+    found = tuple(item for item in value if isinstance(item, int) and _is_number(item))
+    return found if len(found) == len(value) else None
 
 
 def _described(storage: _Storage, name: str) -> Storage | None:
@@ -131,20 +196,27 @@ def _described(storage: _Storage, name: str) -> Storage | None:
 def _names(root: object) -> dict[str, str]:
     """Return a name per storage key: the path of the first tensor that looks at it."""
     names: dict[str, str] = {}
+    for path, value in _walk(root):
+        storage = value.storage if isinstance(value, _View) else value
+        names.setdefault(storage.key, path)
+    return names
+
+
+def _walk(root: object) -> Iterator[tuple[str, _Storage | _View]]:
+    """Yield every storage and tensor with its path in the pickle, parts joined by dots."""
     seen: set[int] = set()
     left: list[tuple[str, object]] = [("", root)]
     while left:
         path, value = left.pop()
-        if isinstance(value, _Storage):
-            names.setdefault(value.key, path)
+        if isinstance(value, (_Storage, _View)):
+            yield path, value
         if not isinstance(value, dict) or id(value) in seen:
             continue
         seen.add(id(value))
         for key, item in reversed(value.items()):
             is_short = len(path) + len(str(key)) < _NAME_LIMIT_CHARACTERS
-            if is_short and isinstance(item, (dict, _Storage)):
+            if is_short and isinstance(item, (dict, _Storage, _View)):
                 left.append((f"{path}.{key}" if path else str(key), item))
-    return names
 
 
 @final
@@ -267,20 +339,21 @@ def _storage(identity: object) -> _Storage | None:
 
 
 def _looked_at(arguments: tuple[object, ...]) -> object:
-    """Return the storage of a tensor, having noted the tensor's shape if it is the first."""
+    """Return a tensor, having noted its shape at its storage if it is the first there."""
     if len(arguments) < _TENSOR_PARTS:
         return _OTHER
     storage, offset, shape, stride = arguments[:_TENSOR_PARTS]
     if not isinstance(storage, _Storage):
         return _OTHER
+    view = _View(storage, offset, shape, stride)
     if storage.shape is not None or storage.tensor_dtype:
-        return storage
+        return view
     dtype = arguments[_DTYPE_PART] if len(arguments) > _DTYPE_PART else None
     if isinstance(dtype, _Global):
         storage.tensor_dtype = dtype.name.removeprefix("torch ")
     if offset == 0 and isinstance(shape, tuple) and _is_contiguous(shape, stride):
         storage.shape = shape
-    return storage
+    return view
 
 
 def _is_contiguous(shape: tuple[object, ...], stride: object) -> bool:

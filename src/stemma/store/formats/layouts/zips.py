@@ -7,13 +7,19 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
 from stemma.store.formats.bounded import BoundedSource
 from stemma.store.formats.layouts.npy import find_array
-from stemma.store.formats.layouts.torch_pickle import PICKLE_LIMIT_BYTES, Storage, read_storages
+from stemma.store.formats.layouts.torch_pickle import (
+    PICKLE_LIMIT_BYTES,
+    Storage,
+    TensorView,
+    read_storages,
+    read_tensors,
+)
 from stemma.store.formats.layouts.zip_directory import Member, data_offset, read_directory
 from stemma.store.formats.ranges import (
     SMALLEST_TENSOR_BYTES,
@@ -21,6 +27,8 @@ from stemma.store.formats.ranges import (
     MalformedError,
     shown,
 )
+
+FoundT = TypeVar("FoundT")
 
 _ARRAY_SUFFIX: Final = ".npy"
 _PICKLE_NAME: Final = "data.pkl"
@@ -34,13 +42,52 @@ def find_tensors(source: BoundedSource) -> Iterator[FileRange]:
         MalformedError: If the directory or a header in a member cannot be read.
     """
     members = {member.name: member for member in read_directory(source)}
-    pickles = [
-        name for name in members if name == _PICKLE_NAME or name.endswith("/" + _PICKLE_NAME)
-    ]
+    pickles = _pickles(members)
     if len(pickles) == 1:
         yield from _find_storages(source, members, pickles[0])
     else:
         yield from _find_arrays(source, members)
+
+
+def open_tensors(source: BoundedSource) -> Iterator[tuple[Member, TensorView | None, str]]:
+    """Yield member, view and name of every tensor, the small and compressed ones too.
+
+    The view says what a tensor of a torch file looks at; arrays of numpy have none.
+
+    Raises:
+        MalformedError: If the directory, or the pickle of a torch file, cannot be read.
+    """
+    members = {member.name: member for member in read_directory(source)}
+    pickles = _pickles(members)
+    if len(pickles) != 1:
+        for member in members.values():
+            if member.name.endswith(_ARRAY_SUFFIX):
+                yield member, None, member.name.removesuffix(_ARRAY_SUFFIX)
+        return
+    folder = pickles[0].removesuffix(_PICKLE_NAME)
+    for name, view in _pickled(source, members, pickles[0], read_tensors).items():
+        held = members.get(f"{folder}data/{view.key}")
+        if held is None or not held.is_stored or held.size_bytes != view.storage_bytes:
+            raise MalformedError(f"tensor {shown(name)} has another size than its pickle says")
+        yield held, view, name
+
+
+def _pickles(members: Mapping[str, Member]) -> list[str]:
+    return [name for name in members if name == _PICKLE_NAME or name.endswith("/" + _PICKLE_NAME)]
+
+
+def _pickled(
+    source: BoundedSource,
+    members: Mapping[str, Member],
+    pickle_name: str,
+    read: Callable[[bytes], dict[str, FoundT]],
+) -> dict[str, FoundT]:
+    """Return what a torch file's pickle speaks of; nothing when its bytes are not as in memory."""
+    byte_order = members.get(pickle_name.removesuffix(_PICKLE_NAME) + "byteorder")
+    if byte_order is not None and _read_member(source, byte_order) != b"little":
+        return {}
+    pickle = members[pickle_name]
+    return read(_read_member(source, pickle)) if pickle.is_stored else {}
 
 
 def _find_arrays(source: BoundedSource, members: dict[str, Member]) -> Iterator[FileRange]:
@@ -59,13 +106,7 @@ def _find_storages(
     source: BoundedSource, members: dict[str, Member], pickle_name: str
 ) -> Iterator[FileRange]:
     folder = pickle_name.removesuffix(_PICKLE_NAME)
-    byte_order = members.get(folder + "byteorder")
-    if byte_order is not None and _read_member(source, byte_order) != b"little":
-        return
-    pickle = members[pickle_name]
-    if not pickle.is_stored:
-        return
-    for key, storage in read_storages(_read_member(source, pickle)).items():
+    for key, storage in _pickled(source, members, pickle_name, read_storages).items():
         member = members.get(f"{folder}data/{key}")
         if member is not None and _is_worth_a_look(member):
             yield _tensor(source, member, storage)
