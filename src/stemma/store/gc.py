@@ -1,4 +1,4 @@
-"""Garbage collection: what roots reach, and removing the rest in a safe order.
+"""Garbage collection: what roots reach, and moving the rest to the trash in a safe order.
 
 Invariants (normative text: ``docs/formats/store.md`` §Garbage collection):
     * Nothing that a root reaches is removed; what is younger than the grace period is a root.
@@ -14,10 +14,11 @@ The caller holds the store's lock exclusively and says what the roots are.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, NamedTuple, final
 
 from stemma.domain.digest import Algorithm, Digest
@@ -27,6 +28,7 @@ from stemma.store.backends.base import BlobStat
 from stemma.store.keys import Family, ObjectKey, blob_key, parse_key, recipe_key
 from stemma.store.objects import ObjectStore
 from stemma.store.recipes import Recipe, decode_recipe
+from stemma.store.trash import TrashHolding, trash_of
 
 _REASONS: Final = {
     Family.RECORD: "record that no root reaches",
@@ -59,12 +61,19 @@ class GcReport:
     Attributes:
         kept: How many blobs stay.
         removed: What went, in order of removal.
-        freed_bytes: Sum of the removed blobs' stored sizes.
+        freed_bytes: Sum of the removed blobs' stored sizes; while they rest in the trash,
+            they still take their room.
+        is_final: Whether they are gone for good, without going to the trash.
+        expired: What the trash no longer holds because its time was over.
+        trash: What the trash holds now.
     """
 
     kept: int
     removed: tuple[Removal, ...]
     freed_bytes: int
+    is_final: bool = False
+    expired: TrashHolding = field(default_factory=TrashHolding)
+    trash: TrashHolding = field(default_factory=TrashHolding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +119,11 @@ def collect(
     now: datetime,
     grace_seconds: int,
     is_dry_run: bool,
+    is_final: bool = False,
 ) -> GcReport:
     """Remove what neither the roots nor anything younger than the grace period reaches.
+
+    What goes, goes to the trash of the store, when that has one and ``is_final`` is false.
 
     Raises:
         IntegrityError: As for ``reachable``; nothing has been removed then.
@@ -138,7 +150,7 @@ def collect(
     frames_found = {key: stat for key, stat in objects.items() if key.family is Family.FRAME}
     dead[Family.FRAME] = _dead_frames(store, frames_found, young, live.chunks)
     if not is_dry_run:
-        _remove(store, dead)
+        _remove(store, dead, _way_out(store, now, is_final=is_final))
     removed = tuple(
         _removal(objects[key], reason)
         for family, reason in _REASONS.items()
@@ -148,22 +160,35 @@ def collect(
         kept=len(objects) - len(removed),
         removed=removed,
         freed_bytes=sum(removal.size_bytes for removal in removed),
+        is_final=is_final or trash_of(store) is None,
     )
+
+
+def _way_out(store: ObjectStore, now: datetime, *, is_final: bool) -> Callable[[list[str]], None]:
+    """Return what removes blobs: to the trash, or for good."""
+    trash = trash_of(store)
+    if trash is None or is_final:
+        return store.backend.delete_many
+    return partial(trash.take, at=now)
 
 
 def _removal(stat: BlobStat, reason: str) -> Removal:
     return Removal(key=stat.key, size_bytes=stat.size_bytes, reason=reason)
 
 
-def _remove(store: ObjectStore, dead: Mapping[Family, Sequence[ObjectKey]]) -> None:
+def _remove(
+    store: ObjectStore,
+    dead: Mapping[Family, Sequence[ObjectKey]],
+    take_away: Callable[[list[str]], None],
+) -> None:
     """Remove objects in the order of the invariants."""
-    store.backend.delete_many(blob_key(key) for key in dead[Family.RECORD])
-    store.backend.delete_many(blob_key(key) for key in dead[Family.TREE])
-    store.backend.delete_many(blob_key(key) for key in dead[Family.RECIPE])
+    take_away([blob_key(key) for key in dead[Family.RECORD]])
+    take_away([blob_key(key) for key in dead[Family.TREE]])
+    take_away([blob_key(key) for key in dead[Family.RECIPE]])
     store.index.drop_aliases([key.digest for key in dead[Family.RECIPE]])
     store.index.drop_frames([bytes.fromhex(key.hex) for key in dead[Family.FRAME]])
     # Children before parents: what a crash leaves can be read.
-    store.backend.delete_many(blob_key(key) for key in dead[Family.FRAME])
+    take_away([blob_key(key) for key in dead[Family.FRAME]])
 
 
 def _dead_frames(

@@ -1,7 +1,7 @@
 """Garbage collection: what roots reach stays, whatever happens on the way."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, UnavailableError
 from stemma.store.backends.local import LocalBackend
 from stemma.store.backends.memory import MemoryBackend
+from stemma.store.backends.trash import Trash, TrashedBlob
 from stemma.store.gc import GcReport, collect, reachable
 from stemma.store.hashing import hash_bytes
 from stemma.store.index import MemoryChunkIndex
@@ -187,22 +188,54 @@ class _DyingBackend(LocalBackend):  # type: ignore[misc]  # final for users; her
             super().delete_many([key])
 
 
+class _DyingTrash:
+    """The trash of a folder whose process dies after so many blobs went there."""
+
+    def __init__(self, trash: Trash, count: int) -> None:
+        self._trash = trash
+        self._left = count
+
+    def take(self, keys: Iterable[str], at: datetime) -> None:
+        for key in keys:
+            if self._left == 0:
+                raise UnavailableError("the power went out")
+            self._left -= 1
+            self._trash.take([key], at)
+
+    def list(self) -> Iterator[TrashedBlob]:
+        return self._trash.list()
+
+    def read(self, blob: TrashedBlob) -> bytes:
+        return self._trash.read(blob)
+
+    def give_back(self, blobs: Iterable[TrashedBlob]) -> None:
+        self._trash.give_back(blobs)
+
+    def remove(self, blobs: Iterable[TrashedBlob]) -> None:
+        self._trash.remove(blobs)
+
+
 @pytest.mark.slow
-def test_a_crash_at_any_point_of_a_collection_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_final", [False, True], ids=["to the trash", "for good"])
+def test_a_crash_at_any_point_of_a_collection_loses_nothing(
+    tmp_path: Path, *, is_final: bool
+) -> None:
     """A power cut during gc must leave every kept version whole and every write sound."""
-    for deletions in range(20):
-        root = tmp_path / str(deletions)
+    for count in range(20):
+        root = tmp_path / str(count)
         root.mkdir()
         index = MemoryChunkIndex()
-        store = ObjectStore(_DyingBackend(root / "objects", deletions), index)
+        backend = _DyingBackend(root / "objects", count)
+        backend.trash = _DyingTrash(backend.trash, count)  # type: ignore[assignment]  # it dies
+        store = ObjectStore(backend, index)
         kept = _version(store, root / "kept", "kept")
         _version(store, root / "lost", "lost")
         try:
-            _collect(store, [kept])
+            collect(store, [kept], now=LATER, grace_seconds=60, is_dry_run=False, is_final=is_final)
         except UnavailableError:
             pass
         else:
-            assert deletions > 5
+            assert count > 5
             break
         after = ObjectStore(LocalBackend(root / "objects"), index)
         assert _weights(after, kept) == b"kept" * 9000
