@@ -15,29 +15,21 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemma.domain.errors import InvalidInputError
 from stemma.store.codecs.base import BLOCK_BYTES, EncodedBlock, Method, Parent
-from stemma.store.codecs.cast import is_castable, predict
+from stemma.store.codecs.buffers import filled
+from stemma.store.codecs.cast import is_castable
 from stemma.store.codecs.choose import choose
-from stemma.store.codecs.delta import group_order, is_groupable, residuals, restore
+from stemma.store.codecs.delta import is_groupable
+from stemma.store.codecs.kernels.selection import kernels
 from stemma.store.codecs.planes import pack, unpack
-from stemma.store.codecs.words import (
-    Planes,
-    Words,
-    as_words,
-    is_rotated,
-    merge,
-    rotate_left,
-    rotate_right,
-    split,
-    tiles,
-    word_bytes,
-)
+from stemma.store.codecs.words import Planes, Words, as_words, word_bytes
 from stemma.store.codecs.zstd import compress_plainly, damaged, decompress_exactly
 
 _TOO_SMALL_BYTES: Final = 64
@@ -91,20 +83,13 @@ def encode_as(method: Method, data: bytes, dtype: str, parent: Parent | None) ->
     words = as_words(data, dtype)
     planes: Planes = np.empty((words.itemsize, len(words)), dtype=np.uint8)
     if parent is None or method is Method.PLANES:
-        turn = rotate_left if is_rotated(dtype) else _same
-        for tile in tiles(len(words)):
-            split(turn(words[tile]), planes[:, tile])
-    elif method is Method.SUBTRACT_GROUPED:
-        parent_words = as_words(parent.data, parent.dtype)
-        folded = residuals(words, parent_words)
-        order = group_order(parent_words, dtype)
-        for tile in tiles(len(words)):
-            split(folded[order[tile]], planes[:, tile])
+        kernels().split(words, dtype, planes)
     else:
-        parent_words = as_words(parent.data, parent.dtype)
-        prediction = _prediction(parent.dtype, dtype)
-        for tile in tiles(len(words)):
-            split(residuals(words[tile], prediction(parent_words[tile])), planes[:, tile])
+        before = as_words(parent.data, parent.dtype)
+        if method is Method.SUBTRACT_GROUPED:
+            kernels().split_grouped(words, dtype, before, planes)
+        else:
+            kernels().split_residuals(words, dtype, before, parent.dtype, planes)
     return EncodedBlock(method=method, payload=pack(planes))
 
 
@@ -137,51 +122,25 @@ def decode_block(
         raise damaged(obstacle)
     width = word_bytes(dtype)
     planes = unpack(payload, width, size_bytes // width)
-    out: Words = np.empty(size_bytes // width, dtype=f"<u{width}")
+
+    def fill(octets: NDArray[np.uint8]) -> None:
+        _merge(method, planes, dtype, parent, octets.view(f"<u{width}"))
+
+    return filled(size_bytes, fill)
+
+
+def _merge(
+    method: Method, planes: Sequence[Planes], dtype: str, parent: Parent | None, out: Words
+) -> None:
+    """Write the words of a block that passed ``_obstacle``."""
     if parent is None or method is Method.PLANES:
-        _merge_plain(planes, dtype, out)
-    elif method is Method.SUBTRACT_GROUPED:
-        _merge_grouped(planes, parent, out)
+        kernels().merge(planes, dtype, out)
+        return
+    before = as_words(parent.data, parent.dtype)
+    if method is Method.SUBTRACT_GROUPED:
+        kernels().merge_grouped(planes, dtype, before, out)
     else:
-        _merge_difference(planes, dtype, parent, out)
-    return out.tobytes()
-
-
-def _merge_plain(planes: Sequence[Planes], dtype: str, out: Words) -> None:
-    turned = is_rotated(dtype)
-    for tile in tiles(len(out)):
-        merge([plane[tile] for plane in planes], out[tile])
-        if turned:
-            rotate_right(out[tile])
-
-
-def _merge_grouped(planes: Sequence[Planes], parent: Parent, out: Words) -> None:
-    parent_words = as_words(parent.data, parent.dtype)
-    order = group_order(parent_words, parent.dtype)
-    for tile in tiles(len(out)):
-        folded = np.empty(tile.stop - tile.start, dtype=out.dtype)
-        merge([plane[tile] for plane in planes], folded)
-        out[order[tile]] = folded
-    for tile in tiles(len(out)):
-        restore(out[tile], parent_words[tile], out[tile])
-
-
-def _merge_difference(planes: Sequence[Planes], dtype: str, parent: Parent, out: Words) -> None:
-    parent_words = as_words(parent.data, parent.dtype)
-    prediction = _prediction(parent.dtype, dtype)
-    for tile in tiles(len(out)):
-        merge([plane[tile] for plane in planes], out[tile])
-        restore(out[tile], prediction(parent_words[tile]), out[tile])
-
-
-def _same(words: Words) -> Words:
-    return words
-
-
-def _prediction(parent_dtype: str, dtype: str) -> Callable[[Words], Words]:
-    if parent_dtype == dtype:
-        return _same
-    return lambda words: predict(words, parent_dtype, dtype)
+        kernels().merge_residuals(planes, dtype, before, parent.dtype, out)
 
 
 def _obstacle(method: Method, dtype: str, size_bytes: int, parent: Parent | None) -> str:

@@ -42,6 +42,11 @@ def restore(folded: Words, predicted: Words, out: Words) -> None:
     np.add(out, predicted, out=out)
 
 
+def exponent_field(dtype: str) -> tuple[int, int]:
+    """Return how far the exponent of a type's words is from the right, and its bits there."""
+    return _EXPONENTS[dtype]
+
+
 def exponents(parent: Words, dtype: str) -> NDArray[np.uint8]:
     """Return the exponent field of each of the parent's words."""
     shift, mask = _EXPONENTS[dtype]
