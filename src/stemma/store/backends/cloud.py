@@ -15,14 +15,11 @@ verify contents.
 
 from __future__ import annotations
 
-import configparser
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 import obstore
@@ -37,15 +34,22 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from stemma.domain.errors import DeniedError, NotFoundError, StemmaError, UnavailableError
 from stemma.store.backends.addresses import Address
 from stemma.store.backends.base import BlobStat, check_key
+from stemma.store.backends.credentials import (
+    azure_config,
+    azure_endpoint,
+    google_config,
+    google_endpoint,
+    no_credentials,
+    s3_config,
+    s3_endpoint,
+)
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import ClientConfig, RetryConfig
 
 _MULTIPART_BYTES: Final = 64 << 20
 _THREADS: Final = 8
 _LIST_CHUNK: Final = 1000
-_METADATA_HOST: Final = ("169.254.169.254", 80)
-_METADATA_SECONDS: Final = 1.0
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _NOT_ALLOWED: Final = (
     "401 Unauthorized",
@@ -99,29 +103,46 @@ def open_cloud(
         "retry_timeout": timedelta(seconds=waiting.retry_seconds),
         "backoff": {"init_backoff": timedelta(milliseconds=200), "base": 2},
     }
-    prefix = address.path or None
-    store: Store
     with _translated(address, ""):
-        match address.scheme:
-            case "s3":
-                config = _s3_config(address, variables)
-                client["allow_http"] = _endpoint(config, variables).startswith("http://")
-                store = S3Store(
-                    address.bucket,
-                    prefix=prefix,
-                    config=config,
-                    client_options=client,
-                    retry_config=retry,
-                )
-            case "gs":
-                store = GCSStore(
-                    address.bucket, prefix=prefix, client_options=client, retry_config=retry
-                )
-            case _:
-                store = AzureStore(
-                    address.bucket, prefix=prefix, client_options=client, retry_config=retry
-                )
+        store = _open_store(address, variables, client, retry)
     return CloudBackend(store, address)
+
+
+def _open_store(
+    address: Address, variables: Mapping[str, str], client: ClientConfig, retry: RetryConfig
+) -> Store:
+    prefix = address.path or None
+    match address.scheme:
+        case "s3":
+            s3 = s3_config(address, variables)
+            client["allow_http"] = _is_plain(s3_endpoint(s3, variables))
+            return S3Store(
+                address.bucket, prefix=prefix, config=s3, client_options=client, retry_config=retry
+            )
+        case "gs":
+            google = google_config(address, variables)
+            client["allow_http"] = _is_plain(google_endpoint(google, variables))
+            return GCSStore(
+                address.bucket,
+                prefix=prefix,
+                config=google,
+                client_options=client,
+                retry_config=retry,
+            )
+        case _:
+            azure = azure_config(address, variables)
+            client["allow_http"] = _is_plain(azure_endpoint(variables))
+            return AzureStore(
+                address.bucket,
+                prefix=prefix,
+                config=azure,
+                client_options=client,
+                retry_config=retry,
+            )
+
+
+def _is_plain(endpoint: str) -> bool:
+    return endpoint.startswith("http://")
 
 
 @final
@@ -244,94 +265,7 @@ def _is_past_the_end(error: BaseError) -> bool:
     return "status code: 416" in text or "InvalidRange" in text
 
 
-# credentials --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Profile:
-    """What the files of the AWS command line say for one profile."""
-
-    credentials: Mapping[str, str]
-    settings: Mapping[str, str]
-
-
-def _s3_config(address: Address, variables: Mapping[str, str]) -> S3Config:
-    """Return what the environment does not say itself: the profile's keys, region, endpoint.
-
-    Raises:
-        DeniedError: If there are no credentials anywhere.
-    """
-    profile = _read_profile(variables)
-    config: S3Config = {}
-    if not variables.get("AWS_ACCESS_KEY_ID") and "aws_access_key_id" in profile.credentials:
-        config["access_key_id"] = profile.credentials["aws_access_key_id"]
-        config["secret_access_key"] = profile.credentials.get("aws_secret_access_key", "")
-        if "aws_session_token" in profile.credentials:
-            config["session_token"] = profile.credentials["aws_session_token"]
-    elif not _has_s3_credentials(variables):
-        raise _no_credentials(address)
-    if not variables.get("AWS_REGION") and not variables.get("AWS_DEFAULT_REGION"):
-        config["region"] = profile.settings.get("region", "us-east-1")
-    if "endpoint_url" in profile.settings and not _endpoint({}, variables):
-        config["endpoint"] = profile.settings["endpoint_url"]
-    return config
-
-
-def _endpoint(config: S3Config, variables: Mapping[str, str]) -> str:
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    named = next((variables[name] for name in names if variables.get(name)), "")
-    return named or config.get("endpoint", "")
-
-
-def _read_profile(variables: Mapping[str, str]) -> _Profile:
-    # Not Path.home(), which raises for a user without a home, as many containers have.
-    home = Path(variables.get("HOME", "/nonexistent")) / ".aws"
-    name = variables.get("AWS_PROFILE") or "default"
-    keys = _read_ini(Path(variables.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials"))
-    settings = _read_ini(Path(variables.get("AWS_CONFIG_FILE") or home / "config"))
-    of_profile = settings.get(name if name == "default" else f"profile {name}", {})
-    return _Profile(credentials={**of_profile, **keys.get(name, {})}, settings=of_profile)
-
-
-def _read_ini(path: Path) -> dict[str, dict[str, str]]:
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read_string(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, configparser.Error):
-        return {}  # as if it were not there: the environment may say all that is needed
-    return {section: dict(parser[section]) for section in parser.sections()}
-
-
-def _has_s3_credentials(variables: Mapping[str, str]) -> bool:
-    """Whether anything can give credentials; asks a machine in the cloud for a second at most."""
-    names = (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    )
-    if any(variables.get(name) for name in names):
-        return True
-    if variables.get("AWS_SKIP_SIGNATURE", "").lower() in {"1", "true", "yes"}:
-        return True  # a bucket that everybody may read
-    if variables.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-        return False
-    try:
-        socket.create_connection(_METADATA_HOST, timeout=_METADATA_SECONDS).close()
-    except OSError:
-        return False
-    return True
-
-
 # errors -------------------------------------------------------------------------------------
-
-
-def _no_credentials(address: Address) -> DeniedError:
-    return DeniedError(
-        f"no credentials for {address.url}",
-        code="no-credentials",
-        hint=f"stemma remote login {address.url}",
-    )
 
 
 @contextmanager
@@ -355,7 +289,7 @@ def _translate(error: Exception, address: Address, key: str) -> StemmaError:
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"no blob {key}", code="blob-not-found")
     if any(sign in text for sign in _METADATA_NAMES):
-        return _no_credentials(address)
+        return no_credentials(address)
     is_denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
     if is_denied or any(sign in text for sign in _NOT_ALLOWED):
         return DeniedError(
