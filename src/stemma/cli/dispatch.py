@@ -6,6 +6,7 @@ This is the process's edge: the only place that catches everything.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,6 +19,8 @@ from stemma.cli.framework import app
 from stemma.domain.errors import StemmaError
 
 _DEBUG_VARIABLE = "STEMMA_DEBUG"
+_ENDLESS_WORD = re.compile(r"(\S{200})\S{600,}(\S{200})")
+"""A word that fills a screen: nobody could read the line."""
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -106,6 +109,11 @@ def _keep_traceback(error: Exception) -> str:
         return file.name
 
 
+def _readable(text: str) -> str:
+    """Leave the middle out of a word that fills a screen, such as a name of 10,000 characters."""
+    return _ENDLESS_WORD.sub(r"\1…\2", text)
+
+
 def _report(
     console: Console,
     code: ExitCode,
@@ -115,6 +123,7 @@ def _report(
     *,
     is_retryable: bool = False,
 ) -> None:
+    message, hint = _readable(message), _readable(hint)
     if console.format is Format.JSON:
         console.write_json(
             {

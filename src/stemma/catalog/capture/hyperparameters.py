@@ -117,6 +117,8 @@ def read_params(path: Path) -> dict[str, object]:
         InvalidInputError: If it cannot be read as a table of names and values.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise _bad_params(path, "it is not a file")  # a named pipe would be waited for
         if path.stat().st_size > _SIZE_LIMIT_BYTES:
             raise InvalidInputError(
                 f"{path}: parameter files are at most {_SIZE_LIMIT_BYTES} bytes",

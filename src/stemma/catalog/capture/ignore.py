@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -117,10 +118,17 @@ def stamp_files(files: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
     """Return size and modification time (ns) of each file, to see later that it changed.
 
     Raises:
+        InvalidInputError: If one is neither a file nor a link: a named pipe would be waited for.
         OSError: If one of them is gone.
     """
     stamps: dict[str, tuple[int, int]] = {}
     for name, path in files.items():
         status = path.lstat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+            raise InvalidInputError(
+                f"{path} is neither a file nor a folder",
+                code="not-a-file",
+                hint="write it to a file, and name that",
+            )
         stamps[name] = (status.st_size, status.st_mtime_ns)
     return stamps

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _STATE = frozenset({".stemma", ".git"})
 _SHOWN_WARNINGS = 5
+_PATH = click.Path(path_type=Path, readable=False)
+"""What may not be read is told by the store, which names the permissions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ class _Added:
     ("A folder; .stemmaignore leaves files out", "stemma add data/images"),
     ("Several, and read the answer in a script", "stemma add train.csv test.csv --json"),
 )
-@click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=_PATH)
 def command(console: Console, *, paths: tuple[Path, ...]) -> ExitCode:
     """Store data sets and files; PATH.stemma stands for them in git."""
     with opened_hub() as hub:

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from typing import BinaryIO, Final
 
 from stemma.store.formats.bounded import BoundedSource
-from stemma.store.formats.layouts import gguf, npy, onnx, safetensors, zips
+from stemma.store.formats.layouts import gguf, npy, onnx, parquet, safetensors, zips
 from stemma.store.formats.npz import NPY_MAGIC
 from stemma.store.formats.ranges import FileRange, MalformedError, Partition, cover, opaque
 
@@ -35,12 +35,14 @@ _MAGIC: Final[tuple[tuple[bytes, str, Finder], ...]] = (
     (b"GGUF", "GGUF", gguf.find_tensors),
     (NPY_MAGIC, "npy", npy.find_tensors),
     (b"PK\x03\x04", "zip", zips.find_tensors),
+    (b"PAR1", "parquet", parquet.find_tensors),
 )
 _SUFFIXES: Final[dict[str, tuple[str, Finder]]] = {
     ".gguf": ("GGUF", gguf.find_tensors),
     ".npy": ("npy", npy.find_tensors),
     ".npz": ("zip", zips.find_tensors),
     ".onnx": ("ONNX", onnx.find_tensors),
+    ".parquet": ("parquet", parquet.find_tensors),
     ".safetensors": ("safetensors", safetensors.find_tensors),
 }
 _HEAD_BYTES: Final = 9

@@ -272,12 +272,10 @@ def test_gguf_is_cut_at_plain_tensors_and_leaves_quantised_ones() -> None:
     assert _tensors(_gguf()) == {"weight": _as(WEIGHT), "half": _as(HALF)}
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"a", b"PAR1" + bytes(9000) + b"PAR1", bytes(9000), b"{}" * 5000]
-)
+@pytest.mark.parametrize("data", [b"", b"a", bytes(9000), b"{}" * 5000])
 def test_everything_else_is_one_range(data: bytes) -> None:
     """An ordinary file would be refused, or come with a warning."""
-    found = _ranges(data, "data.parquet")
+    found = _ranges(data, "data.bin")
     assert found.warning == ""
     assert found.ranges == ((FileRange(offset=0, size_bytes=len(data)),) if data else ())
 

@@ -295,6 +295,35 @@ def test_onnx_files_that_lie_are_opaque(data: bytes, reason: str) -> None:
     assert reason in _warning(data, "model.onnx")
 
 
+def _parquet(footer: bytes = b"\x15\x02" + bytes(30), claimed: int = 32) -> bytes:
+    return b"PAR1" + bytes(100) + footer + struct.pack("<I", claimed) + b"PAR1"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (_parquet()[:-1], "no footer; it may be cut off"),
+        (_parquet()[:50], "no footer; it may be cut off"),
+        (_parquet()[:-4] + b"PARE", "no footer"),
+        (_parquet(claimed=0), "claims 0 bytes"),
+        (_parquet(claimed=1 << 31), "claims 2147483648 bytes"),
+        (_parquet(claimed=133), "claims 133 bytes"),
+        (_parquet(claimed=31), "not one"),
+        (_parquet(footer=bytes(32)), "not one"),
+        (b"a,b\n" * 20, "does not begin like one"),
+    ],
+)
+def test_parquet_files_with_a_broken_footer_are_named(data: bytes, reason: str) -> None:
+    """A table that was cut off would be stored without a word, and missed at the next training."""
+    assert reason in _warning(data, "table.parquet")
+
+
+def test_whole_parquet_files_are_left_in_peace() -> None:
+    """Every table would come with a warning."""
+    assert _warning(_parquet(), "table.parquet") == ""
+    assert _warning(_parquet().replace(b"PAR1", b"PARE"), "table.parquet") == ""
+
+
 def test_a_name_of_ten_thousand_characters_does_not_fill_the_message() -> None:
     """The reason would not be found among the letters."""
     header = {"w" * 10_000: ENTRY | {"shape": [3]}}
