@@ -53,7 +53,7 @@ bench: $(STAMP) $(TORCH)  ## measure; writes benchmarks/results/
 
 lock: $(STAMP)  ## renew requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
-	  --extra sklearn --extra onnx --extra postgres --extra serve --extra cloud --group dev pyproject.toml -o requirements.lock --upgrade
+	  --extra sklearn --extra onnx --extra postgres --extra serve --extra cloud --extra iceberg --extra lance --extra delta --group dev pyproject.toml -o requirements.lock --upgrade
 
 clean:  ## remove what the other tasks made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -14,6 +14,7 @@ from stemma.catalog.releasing import ReleaseOutcome, ReleaseRequest, ReleaseStat
 from stemma.catalog.resolve import resolve
 from stemma.catalog.service import LogEntry
 from stemma.catalog.sources import load_sources
+from stemma.catalog.table_pins.checking import table_gates
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, NotFoundError
 from stemma.domain.facts import VersionFacts
@@ -150,6 +151,9 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
     def check(self, ref: str, *, beside: str = "") -> CheckReport:
         view = self._to_check(ref)
         results = check_gates(self._parts.policy(view.model), view.manifest)
+        results += tuple(
+            table_gates(view.manifest.datasets.datasets, self._parts.objects, self._parts.root)
+        )
         verdict = None
         stable = self._parts.catalog.channels(view.model).get("stable")
         if stable and stable != view.version:

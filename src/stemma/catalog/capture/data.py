@@ -36,6 +36,8 @@ from stemma.catalog.capture.tables import (
     read_jsonl,
     read_records,
 )
+from stemma.catalog.table_pins.formats import pinned_files
+from stemma.catalog.table_pins.pin import is_pin
 from stemma.domain.component import ANY_SIZE, DatasetRole, ValueSpec
 from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.store.hashing import hash_file
@@ -76,7 +78,8 @@ def capture_dataset_path(
 
     Args:
         name: Its name.
-        path: CSV, TSV, JSON, JSON lines, npy, npz, parquet (with pyarrow), a folder, or any file.
+        path: CSV, TSV, JSON, JSON lines, npy, npz, parquet (with pyarrow), a pinned table
+            (``NAME.table.json``), a folder, or any file.
         role: What it is used for.
         preprocessing: Steps in order.
         label_columns: Columns that are not inputs; without, ``label``, ``target``, ``class``
@@ -84,7 +87,8 @@ def capture_dataset_path(
 
     Raises:
         NotFoundError: If there is nothing at ``path``.
-        InvalidInputError: If a folder holds names or links that a version may not hold.
+        InvalidInputError: If a folder holds names or links that a version may not hold, or a
+            pinned table is not as it was.
     """
     files, stamps, content = _read(path, label_columns)
     return CapturedDataset(
@@ -113,6 +117,8 @@ def _read(
             listing = list_folder(real)
             stamps = stamp_files(listing.files)
             return listing.files, stamps, _read_folder(listing.files, listing.ignored_count)
+        if is_pin(path):
+            return _read_pin(path)
         files = {path.name: real}
         stamps = stamp_files(files)
         return files, stamps, _read_file(real, label_columns)
@@ -126,6 +132,22 @@ def _read(
             code="unreadable-dataset",
             hint=f"ls -l {path}",
         ) from error
+
+
+def _read_pin(path: Path) -> tuple[dict[str, Path], dict[str, tuple[int, int]], _Content]:
+    """A table is known by its snapshot; its rows are read by whoever trains, not here."""
+    pinned, rows = pinned_files(path)
+    files = {path.name: path.resolve(), **rows}
+    content = _Content(
+        format=pinned.format,
+        canonical_digest=pinned.canonical_digest,
+        row_count=pinned.row_count,
+        columns=tuple(
+            ValueSpec(name=column.name, dtype=column.type, shape=(ANY_SIZE,))
+            for column in pinned.columns
+        ),
+    )
+    return files, stamp_files(files), content
 
 
 def _read_file(path: Path, label_columns: Sequence[str]) -> _Content:

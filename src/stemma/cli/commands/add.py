@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _STATE = frozenset({".stemma", ".git"})
 _SHOWN_WARNINGS = 5
-_PATH = click.Path(path_type=Path, readable=False)
+_PATH = click.Path(readable=False)
 """What may not be read is told by the store, which names the permissions."""
 
 
@@ -44,12 +44,31 @@ class _Added:
     ("A file", "stemma add data/train.csv"),
     ("A folder; .stemmaignore leaves files out", "stemma add data/images"),
     ("Several, and read the answer in a script", "stemma add train.csv test.csv --json"),
+    ("A snapshot of an Iceberg, Lance or Delta table", "stemma add --table lake/sales"),
 )
 @click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=_PATH)
-def command(console: Console, *, paths: tuple[Path, ...]) -> ExitCode:
+@click.option(
+    "--table",
+    "is_table",
+    is_flag=True,
+    help="PATH is an Iceberg, Lance or Delta table: pin a snapshot in NAME.table.json.",
+)
+@click.option(
+    "--snapshot", default="", metavar="ID", help="With --table: which one (default: the newest)."
+)
+def command(console: Console, *, paths: tuple[str, ...], is_table: bool, snapshot: str) -> ExitCode:
     """Store data sets and files; PATH.stemma stands for them in git."""
+    if snapshot and (not is_table or len(paths) > 1):
+        raise click.UsageError(
+            "--snapshot needs --table and one PATH", ctx=click.get_current_context()
+        )
     with opened_hub() as hub:
-        added = [_add(console, hub, path) for path in paths]
+        if is_table:
+            from stemma.cli.tables import pin_tables, pinned_answer
+
+            console.show(pinned_answer(pin_tables(hub, list(paths), snapshot)))
+            return ExitCode.DONE
+        added = [_add(console, hub, Path(path)) for path in paths]
     console.show(
         Answer(
             payload=[_payload(item) for item in added],
