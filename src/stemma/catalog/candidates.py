@@ -1,4 +1,4 @@
-"""What garbage collection must keep, and which candidates have expired.
+"""What garbage collection must keep, which candidates have expired, and which came back.
 
 Invariants:
     * Kept for ever: every release with its ancestors, every channel target, every record of
@@ -20,10 +20,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from stemma.catalog import queries
+from stemma.catalog import rows as build
 from stemma.catalog.delivery_queries import delivery_records
 from stemma.db.engine import Connection
 from stemma.db.rows import Value
+from stemma.db.tables import runs
 from stemma.domain.digest import Digest
+from stemma.domain.manifest import Manifest
 
 READY_COUNT: Final = 3
 """How many of the newest versions of a model stay ready for a rollback."""
@@ -67,6 +70,17 @@ def expired(
         for digest in (_digest(row) for row in queries.manifests_of(connection, ""))
         if digest not in kept
     ]
+
+
+def remember(connection: Connection, digest: Digest, manifest: Manifest) -> bool:
+    """Make the rows of a candidate again whose record came back; returns whether they were gone."""
+    if queries.find_manifest(connection, digest) is not None:
+        return False
+    queries.insert_manifest(connection, digest, manifest)
+    row = build.run_values(digest, manifest)
+    if not queries.runs_by_prefix(connection, manifest.model, str(row["id"]), 1):
+        queries.insert_rows(connection, runs, [row])
+    return True
 
 
 def _lasting(connection: Connection) -> dict[Digest, str]:

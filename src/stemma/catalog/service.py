@@ -15,7 +15,7 @@ It neither captures components nor decides numbers; see ``stemma.catalog.recordi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, final
@@ -187,6 +187,22 @@ class CatalogService(ChannelVerbs):
             expired = candidates.expired(connection, now, expiry)
             queries.delete_candidates(connection, [str(digest) for digest in expired])
         return expired
+
+    def remember(self, records: Iterable[Digest]) -> list[Digest]:
+        """Make the rows of candidates again whose records came back from the trash.
+
+        Returns the digests of those whose rows were gone.
+        """
+        found = [
+            (digest, decode_manifest(self._objects.read_record(build.MANIFEST, digest)))
+            for digest in records
+        ]
+        with self._database.write() as connection:
+            return [
+                digest
+                for digest, manifest in found
+                if candidates.remember(connection, digest, manifest)
+            ]
 
     def completions(self, prefix: str, *, limit: int = 100) -> list[str]:
         """Return model names, or ``model@version`` and ``model@channel``, that begin so."""

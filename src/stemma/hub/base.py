@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from stemma.catalog.diff import ComponentDiff
 from stemma.catalog.releasing import ReleaseOutcome, ReleaseRequest, ReleaseStatus
@@ -28,6 +28,10 @@ from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart
 from stemma.domain.verdict import Level, Verdict
 from stemma.store.gc import GcReport
 from stemma.store.objects import ObjectStore
+from stemma.store.trash import RestoreReport, TrashHolding
+
+TRASH_SECONDS: Final = 7 * 24 * 60 * 60
+"""How long the trash keeps what was collected, unless set otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +179,12 @@ class DoctorReport:
     Attributes:
         findings: Problems, worst first.
         checked: How many of each kind were checked, e.g. ``{"objects": 120, "rows": 34}``.
+        trash: What the trash holds.
     """
 
     findings: tuple[Finding, ...]
     checked: dict[str, int]
+    trash: TrashHolding = field(default_factory=TrashHolding)
 
     @property
     def is_healthy(self) -> bool:
@@ -359,8 +365,30 @@ class StorageVerbs(Protocol):
         """Keep a tracked file's or folder's tree from garbage collection."""
         ...
 
-    def collect_garbage(self, *, is_dry_run: bool, grace_seconds: int) -> GcReport:
-        """Free what nothing reaches; says what would go and why."""
+    def collect_garbage(
+        self,
+        *,
+        is_dry_run: bool,
+        grace_seconds: int,
+        trash_seconds: int = TRASH_SECONDS,
+        is_final: bool = False,
+    ) -> GcReport:
+        """Move to the trash what nothing reaches; says what would go and why.
+
+        Args:
+            is_dry_run: Only say what would go.
+            grace_seconds: Age under which nothing goes.
+            trash_seconds: How long the trash keeps what goes.
+            is_final: Free at once what goes, and all that the trash holds.
+        """
+        ...
+
+    def restore_garbage(self, *, since: datetime | None, is_dry_run: bool) -> RestoreReport:
+        """Bring back what went to the trash since a moment, or all of it, with its rows."""
+        ...
+
+    def trash(self) -> TrashHolding:
+        """Say how much the trash holds."""
         ...
 
     def doctor(self) -> DoctorReport:

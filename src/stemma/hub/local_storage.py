@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +17,15 @@ from stemma.catalog.doctor import examine
 from stemma.catalog.harm import ObjectProblem, find_harm
 from stemma.catalog.pointer_files import SUFFIX, find_pointers
 from stemma.catalog.pointers import read_pointer
+from stemma.catalog.rows import MANIFEST
 from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError
-from stemma.hub.base import DoctorReport, Finding, StorageVerbs
+from stemma.hub.base import TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
 from stemma.store.gc import GcReport, collect
 from stemma.store.keys import parse_key
 from stemma.store.objects import ObjectStore
+from stemma.store.trash import RestoreReport, TrashHolding, empty, holding, restore
 from stemma.store.verify import verify
 
 _FROM_REMOTE: Final = "stemma pull --repair"
@@ -38,23 +41,56 @@ class LocalStorage(StorageVerbs):
         self._parts.catalog.track(path, content)
 
     @override
-    def collect_garbage(self, *, is_dry_run: bool, grace_seconds: int) -> GcReport:
+    def collect_garbage(
+        self,
+        *,
+        is_dry_run: bool,
+        grace_seconds: int,
+        trash_seconds: int = TRASH_SECONDS,
+        is_final: bool = False,
+    ) -> GcReport:
         parts = self._parts
         parts.runs.reap()
         remove_abandoned(parts.root / ".stemma" / "tmp")
         now = parts.clock()
         with parts.lock.exclusive(timeout_seconds=parts.lock_timeout_seconds):
+            # First, for a full disk has no room to forget rows in; the trash has no rows.
+            freed = self._emptied(None, is_dry_run=is_dry_run) if is_final else TrashHolding()
             if not is_dry_run:
                 # Rows first: a row must not outlive its record.
                 parts.catalog.forget_expired(now, self._expiry)
             roots = parts.catalog.gc_roots(now, self._expiry)
-            return collect(
+            report = collect(
                 parts.objects,
                 [*(root.digest for root in roots), *self._pointed_at()],
                 now=now,
                 grace_seconds=grace_seconds,
                 is_dry_run=is_dry_run,
+                is_final=is_final,
             )
+            if not is_final:
+                old = now - timedelta(seconds=trash_seconds)
+                freed = self._emptied(old, is_dry_run=is_dry_run)
+        return replace(report, expired=freed, trash=self.trash())
+
+    def _emptied(self, before: datetime | None, *, is_dry_run: bool) -> TrashHolding:
+        return empty(self._parts.objects, before=before, is_dry_run=is_dry_run)
+
+    @override
+    def restore_garbage(self, *, since: datetime | None, is_dry_run: bool) -> RestoreReport:
+        parts = self._parts
+        with parts.lock.exclusive(timeout_seconds=parts.lock_timeout_seconds):
+            report = restore(parts.objects, since=since, is_dry_run=is_dry_run)
+            if not is_dry_run:
+                kinds = [digest for kind, digest in report.records if kind == MANIFEST]
+                parts.catalog.remember(kinds)
+        if not is_dry_run and report.records:
+            parts.runs.restore_curves()
+        return report
+
+    @override
+    def trash(self) -> TrashHolding:
+        return holding(self._parts.objects)
 
     def _pointed_at(self) -> Iterator[Digest]:
         """Yield the stored trees of the pointers that lie in the project.
@@ -119,6 +155,7 @@ def examine_files(
             "rows": rows_checked,
             "pointers": len(pointers),
         },
+        trash=holding(objects),
     )
 
 

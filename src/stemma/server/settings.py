@@ -46,6 +46,10 @@ class Settings:
         database: SQLAlchemy URL; empty: SQLite inside ``.stemma``.
         may_use_network: Whether locking an environment may ask the package index.
         gc_grace_seconds: Age under which ``gc`` touches nothing.
+        gc_trash_seconds: How long the trash keeps what ``gc`` took.
+        scrub_days: In how many days a server reads everything stored once; 0: never.
+        scrub_megabytes_per_second: How much it reads at most.
+        scrub_repairs: Whether it restores what it finds damaged.
         lock_timeout_seconds: How long a command waits for another one.
         models: Raw ``[model.NAME]`` tables by name.
         remotes: Address of each ``[remote.NAME]`` by name.
@@ -56,6 +60,10 @@ class Settings:
     database: str = ""
     may_use_network: bool = True
     gc_grace_seconds: int = _DAY_SECONDS
+    gc_trash_seconds: int = 7 * _DAY_SECONDS
+    scrub_days: int = 7
+    scrub_megabytes_per_second: int = 8
+    scrub_repairs: bool = False
     lock_timeout_seconds: int = 30
     models: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     remotes: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +75,10 @@ _KEYS: Final[dict[str, type]] = {
     "database": str,
     "may_use_network": bool,
     "gc_grace_seconds": int,
+    "gc_trash_seconds": int,
+    "scrub_days": int,
+    "scrub_megabytes_per_second": int,
+    "scrub_repairs": bool,
     "lock_timeout_seconds": int,
 }
 _NAMES: Final = (*_KEYS, "model", "remote")
@@ -121,6 +133,10 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
         database=cast("str", values.get("database", "")),
         may_use_network=cast("bool", values.get("may_use_network", True)),
         gc_grace_seconds=cast("int", values.get("gc_grace_seconds", _DAY_SECONDS)),
+        gc_trash_seconds=cast("int", values.get("gc_trash_seconds", 7 * _DAY_SECONDS)),
+        scrub_days=cast("int", values.get("scrub_days", 7)),
+        scrub_megabytes_per_second=cast("int", values.get("scrub_megabytes_per_second", 8)),
+        scrub_repairs=cast("bool", values.get("scrub_repairs", False)),
         lock_timeout_seconds=cast("int", values.get("lock_timeout_seconds", 30)),
         models=models,
         remotes=remotes,

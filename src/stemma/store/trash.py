@@ -71,7 +71,7 @@ def trash_of(store: ObjectStore) -> Trash | None:
 def holding(store: ObjectStore) -> TrashHolding:
     """Say how much rests in the trash."""
     trash = trash_of(store)
-    return _sum([] if trash is None else trash.list())
+    return summed([] if trash is None else trash.list())
 
 
 def empty(store: ObjectStore, *, before: datetime | None, is_dry_run: bool) -> TrashHolding:
@@ -82,7 +82,7 @@ def empty(store: ObjectStore, *, before: datetime | None, is_dry_run: bool) -> T
     old = [blob for blob in trash.list() if before is None or blob.trashed_at <= before]
     if not is_dry_run:
         trash.remove(old)
-    return _sum(old)
+    return summed(old)
 
 
 def restore(store: ObjectStore, *, since: datetime | None, is_dry_run: bool) -> RestoreReport:
@@ -109,7 +109,8 @@ def restore(store: ObjectStore, *, since: datetime | None, is_dry_run: bool) -> 
     )
 
 
-def _sum(blobs: Iterable[TrashedBlob]) -> TrashHolding:
+def summed(blobs: Iterable[TrashedBlob]) -> TrashHolding:
+    """Count blobs of a trash."""
     found = list(blobs)
     return TrashHolding(
         count=len(found),

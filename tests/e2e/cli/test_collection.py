@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+
+from stemma.hub.local import LocalHub
+from stemma.server.wiring import open_hub
+from stemma.store.gc import GcReport
 
 Stemma = Callable[..., CompletedProcess[str]]
 
@@ -33,3 +41,63 @@ def test_a_damaged_pointer_stops_collection(stemma: Stemma, project: Path) -> No
     refused = stemma("gc", "--grace", "0", "--yes")
     assert refused.returncode == 1
     assert "data.csv.stemma" in refused.stderr
+
+
+@pytest.fixture
+def run(stemma: Stemma, project: Path) -> str:
+    """Make a run that is not released; returns its id."""
+    train = ["run", "--model", "model.json", "--", sys.executable, "train.py"]
+    assert stemma(*train).returncode == 0
+    (run,) = json.loads(stemma("log", "toy", "--runs", "--json").stdout)
+    return str(run["id"])
+
+
+def _collect(project: Path, *, days: int, is_final: bool = False) -> GcReport:
+    """Collect so many days from now."""
+    with closing(open_hub(project)) as hub:
+        later = hub.parts.clock() + timedelta(days=days)
+        future = LocalHub(replace(hub.parts, clock=lambda: later))
+        return future.collect_garbage(is_dry_run=False, grace_seconds=3600, is_final=is_final)
+
+
+@pytest.mark.slow
+def test_what_was_collected_by_mistake_comes_back(stemma: Stemma, project: Path, run: str) -> None:
+    """A run that somebody still needed would be gone with the first collection."""
+    collected = _collect(project, days=40)
+    assert collected.trash.count == len(collected.removed) > 0
+    assert json.loads(stemma("log", "toy", "--runs", "--json").stdout) == []
+    assert "the trash holds" in stemma("doctor", "--format", "human").stdout
+    assert "the trash holds" in stemma("status", "--format", "human").stdout
+    planned = json.loads(stemma("gc", "--restore", "--dry-run", "--json").stdout)
+    assert len(planned["restored"]) == len(collected.removed)
+    assert stemma("gc", "--restore", "--since", "2020-01-01").returncode == 0
+    (found,) = json.loads(stemma("log", "toy", "--runs", "--json").stdout)
+    assert found["id"] == run
+    assert stemma("doctor").returncode == 0
+    checkout = stemma("checkout", f"toy@{run}", "--to", "back")
+    assert checkout.returncode == 0, checkout.stderr
+    assert stemma("release", "toy").returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("run")
+def test_a_full_disk_is_freed_at_once(stemma: Stemma, project: Path) -> None:
+    """A trash would keep the disk full for a week."""
+    moved = _collect(project, days=40)
+    assert stemma("gc", "--empty-trash").returncode == 2
+    freed = json.loads(stemma("gc", "--empty-trash", "--yes", "--json").stdout)
+    assert freed["expired"]["count"] == moved.trash.count
+    assert freed["trash"]["count"] == 0
+    with closing(open_hub(project)) as hub:
+        assert list(hub.objects.backend.list()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("run")
+def test_what_was_a_week_in_the_trash_goes_by_itself(project: Path) -> None:
+    """The trash would grow for ever."""
+    moved = _collect(project, days=40)
+    assert _collect(project, days=46).trash == moved.trash
+    swept = _collect(project, days=48)
+    assert swept.expired == moved.trash
+    assert swept.trash.count == 0

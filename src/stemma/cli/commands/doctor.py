@@ -67,6 +67,7 @@ def command(console: Console, *, is_rebuild: bool, are_settings: bool) -> ExitCo
 
 def _card(report: DoctorReport) -> list[str]:
     from stemma.cli import render
+    from stemma.cli.trash_cards import trash_line
 
     checked = ", ".join(
         render.count(number, kind.removesuffix("s")) for kind, number in report.checked.items()
@@ -86,6 +87,8 @@ def _card(report: DoctorReport) -> list[str]:
         lines += [f"    - {_shortened(render.clean(part))}" for part in finding.parts]
         if finding.fix:
             lines.append(f"    fix: {finding.fix}")
+    if report.trash.count:
+        lines.append(f"  {trash_line(report.trash)}")
     return lines
 
 

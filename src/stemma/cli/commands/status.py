@@ -16,11 +16,13 @@ from stemma.catalog.snapshot import changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
+from stemma.cli.plain import plain
 from stemma.cli.project import load_head, opened_delivery
 from stemma.cli.render import clean, labelled, short_run
 
 if TYPE_CHECKING:
     from stemma.catalog.snapshot import FileStamp, Head, ModelHead
+    from stemma.store.trash import TrashHolding
 
 _LABELS: Final = {
     "architecture": "architecture",
@@ -45,10 +47,11 @@ def command(console: Console) -> ExitCode:
     root, head = load_head()
     rows = _rows(root, head)
     served, serving = _serving(root)
+    trash = _trash(root)
     console.show(
         Answer(
-            payload={**_payload(head, rows), "serving": serving},
-            card=[*_card(head, rows), *_serving_card(served)],
+            payload={**_payload(head, rows), "serving": serving, **_trash_payload(trash)},
+            card=[*_card(head, rows), *_serving_card(served), *_trash_card(trash)],
             rows=[*rows, *served],
             hints=_hints(root, head, rows),
         )
@@ -68,6 +71,27 @@ def _serving(root: Path) -> tuple[list[list[str]], dict[str, Any]]:
     with opened_delivery() as hub:
         view = hub.serving()
     return serving_rows(view, datetime.now(UTC)), serving_payload(view)
+
+
+def _trash(root: Path) -> TrashHolding | None:
+    """Return what the trash holds; nothing where none ever was, for looking costs imports."""
+    objects = root / ".stemma" / "objects"
+    if not (objects / "trash").is_dir() and not any((objects / "packs").glob("*.dead")):
+        return None
+    from stemma.store.backends.local import LocalBackend
+    from stemma.store.trash import summed
+
+    return summed(LocalBackend(objects).trash.list())
+
+
+def _trash_payload(trash: TrashHolding | None) -> dict[str, Any]:
+    return {} if trash is None else {"trash": plain(trash)}
+
+
+def _trash_card(trash: TrashHolding | None) -> list[str]:
+    from stemma.cli.trash_cards import trash_line
+
+    return [trash_line(trash)] if trash is not None and trash.count else []
 
 
 def _serving_card(rows: list[list[str]]) -> list[str]:
