@@ -7,17 +7,17 @@ the sample are not seen.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemma.store.codecs.base import Method, Parent
-from stemma.store.codecs.cast import is_castable, predict
-from stemma.store.codecs.delta import exponents, is_groupable, residuals
-from stemma.store.codecs.words import Words, as_words, is_rotated, rotate_left, word_bytes
+from stemma.store.codecs.cast import is_castable
+from stemma.store.codecs.delta import exponents, is_groupable
+from stemma.store.codecs.entropy import entropy
+from stemma.store.codecs.kernels.selection import kernels
+from stemma.store.codecs.words import Planes, Words, as_words, word_bytes
 from stemma.store.codecs.zstd import compress_plainly
 
 _SAMPLE_WORDS: Final = 32 << 10
@@ -44,12 +44,14 @@ def choose(data: bytes, dtype: str, parents: Sequence[Parent]) -> Choice:
     """
     words = as_words(data, dtype)
     sample = _sample(words)
-    plain = rotate_left(sample) if is_rotated(dtype) else sample
-    choices = [Choice(Method.PLANES, -1, _bits(plain))]
+    planes: Planes = np.empty((sample.itemsize, len(sample)), dtype=np.uint8)
+    kernels().split(sample, dtype, planes)
+    bits = [entropy(kernels().count(plane)) for plane in planes]
+    choices = [Choice(Method.PLANES, -1, sum(bits))]
     for index, parent in enumerate(parents):
         if parent_fits(parent, dtype, len(words)):
             choices += _against(sample, dtype, index, parent)
-    if _entropy(plain.astype(np.uint8)) < _NOISE_BITS:
+    if bits[0] < _NOISE_BITS:
         compressed = compress_plainly(sample.tobytes())
         choices.append(Choice(Method.ZSTD, -1, 8 * len(compressed) / len(sample)))
     return min(choices, key=lambda choice: choice.bits_per_word)
@@ -64,15 +66,15 @@ def parent_fits(parent: Parent, dtype: str, count: int) -> bool:
 
 def _against(sample: Words, dtype: str, index: int, parent: Parent) -> list[Choice]:
     """Return what a parent that fits allows."""
-    predicted = _sample(as_words(parent.data, parent.dtype))
+    before = _sample(as_words(parent.data, parent.dtype))
+    planes: Planes = np.empty((sample.itemsize, len(sample)), dtype=np.uint8)
+    kernels().split_residuals(sample, dtype, before, parent.dtype, planes)
+    bits = sum(entropy(kernels().count(plane)) for plane in planes)
     if parent.dtype != dtype:
-        folded = residuals(sample, predict(predicted, parent.dtype, dtype))
-        return [Choice(Method.CAST, index, _bits(folded))]
-    folded = residuals(sample, predicted)
-    bits = _bits(folded)
+        return [Choice(Method.CAST, index, bits)]
     choices = [Choice(Method.SUBTRACT, index, bits)]
     if is_groupable(dtype):
-        grouped = _bits_by_group(folded, exponents(predicted, dtype))
+        grouped = _bits_by_group(planes, exponents(before, dtype))
         if grouped < _GROUPING_GAIN * bits:
             choices.append(Choice(Method.SUBTRACT_GROUPED, index, grouped))
     return choices
@@ -86,27 +88,7 @@ def _sample(words: Words) -> Words:
     return np.concatenate([words[start : start + run] for start in starts])
 
 
-def _bits(words: Words) -> float:
-    """Return the bits that a word's planes take."""
-    return sum(_entropy((words >> 8 * plane).astype(np.uint8)) for plane in range(words.itemsize))
-
-
-def _bits_by_group(words: Words, groups: NDArray[np.uint8]) -> float:
+def _bits_by_group(planes: Planes, groups: Planes) -> float:
     """Return the bits that a word's planes take when each group is coded on its own."""
-    labels = groups.astype(np.uint16)
-    labels <<= 8
-    known = _entropy(groups)
-    joint = 0.0
-    for plane in range(words.itemsize):
-        symbols = labels | (words >> 8 * plane).astype(np.uint8)
-        joint += _entropy(symbols) - known
-    return joint
-
-
-def _entropy(symbols: NDArray[np.unsignedinteger]) -> float:
-    """Return the bits per symbol, with the correction for a small sample (Miller, Madow)."""
-    counts = np.bincount(symbols)
-    counts = counts[counts > 0]
-    total = len(symbols)
-    bits = math.log2(total) - float(counts @ np.log2(counts)) / total
-    return bits + (len(counts) - 1) / (2 * math.log(2) * total)
+    known = entropy(kernels().count(groups))
+    return sum(entropy(kernels().count(plane, groups)) - known for plane in planes)

@@ -7,11 +7,20 @@ decompressed; what cannot be trusted raises ``block-damaged``.
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 import numpy as np
 
+from stemma.store.codecs.entropy import entropy
+from stemma.store.codecs.kernels.selection import kernels
 from stemma.store.codecs.words import Planes
 from stemma.store.codecs.zstd import compress_plane, damaged, decompress_exactly
+
+_LARGE_BYTES: Final = 64 << 10
+_RUN_BYTES: Final = 4 << 10
+_RUNS: Final = 4
+_NOISE_BITS: Final = 7.9
+"""zstd codes a byte only if that saves a 64th, 0.125 bits."""
 
 
 def pack(planes: Planes) -> bytes:
@@ -25,8 +34,21 @@ def _pack_plane(plane: Planes) -> bytes | memoryview:
     # The first few bytes nearly always tell, and spare the look at all of them.
     if not plane[:64].any() and not plane.any():
         return b""
+    if _is_noise(plane):
+        return plane.data
     compressed = compress_plane(plane.data)
     return compressed if len(compressed) < len(plane) else plane.data
+
+
+def _is_noise(plane: Planes) -> bool:
+    """Whether zstd would leave the plane as it is: all of a few runs are too even to code."""
+    if len(plane) < _LARGE_BYTES:
+        return False
+    step = (len(plane) - _RUN_BYTES) // (_RUNS - 1)
+    return all(
+        entropy(kernels().count(plane[start : start + _RUN_BYTES])) > _NOISE_BITS
+        for start in range(0, _RUNS * step, step)
+    )
 
 
 def unpack(payload: bytes, width: int, count: int) -> list[Planes]:

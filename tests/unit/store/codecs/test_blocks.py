@@ -269,3 +269,17 @@ def test_a_plane_of_zeros_takes_no_room_and_reads_back() -> None:
         decode_block(EncodedBlock(method=Method.PLANES, payload=payload), "uint64", 1600, None)
         == block
     )
+
+
+def test_a_plane_of_noise_is_stored_as_it_is_and_one_that_only_looks_so_is_not() -> None:
+    """Numbers that rise slowly would take their full size, since all bytes occur as often."""
+    noise = np.random.default_rng(1).bytes(200_000)
+    rising = (np.arange(200_000) * 256 // 200_000).astype(np.uint8).tobytes()
+    words = (
+        np.frombuffer(noise, np.uint8).astype("<u2")
+        | np.frombuffer(rising, np.uint8).astype("<u2") << 8
+    )
+    payload = encode_as(Method.PLANES, words.astype("<u2").tobytes(), "uint16", None).payload
+    low, high = struct.unpack_from("<2I", payload)
+    assert low == len(noise)
+    assert high < 0.01 * len(rising)

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TILE 1024 /* words; the tiles of a call stay in the first-level cache */
+#define TILE 512 /* words; the tiles of a call stay in the first-level cache */
 
 #if defined(__has_attribute)
 #if __has_attribute(target_clones) && defined(__x86_64__) && defined(__GLIBC__) && !defined(STEMMA_NO_CLONES)
@@ -33,47 +33,83 @@ INLINE uint16_t narrow_to_bfloat16(uint32_t x) {
     return (uint16_t)((x & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
 
+/* `a` where the condition holds, else `b`: without a branch, so that loops vectorise. */
+INLINE uint32_t pick(int condition, uint32_t a, uint32_t b) {
+    uint32_t mask = 0u - (uint32_t)condition;
+    return (a & mask) | (b & ~mask);
+}
+
 INLINE uint16_t narrow_to_float16(uint32_t x) {
     uint32_t magnitude = x & 0x7FFFFFFFu, exponent = magnitude >> 23;
     uint32_t normal = (magnitude + 0xFFFu + ((magnitude >> 13) & 1u) - (112u << 23)) >> 13;
     /* A number below 2^-14 counts steps of 2^-24; what is under half a step becomes zero. */
     uint32_t whole = (magnitude & 0x7FFFFFu) | 0x800000u;
-    uint32_t drop = exponent < 101u ? 25u : exponent > 112u ? 14u : 126u - exponent;
+    uint32_t low = pick(exponent < 101u, 101u, exponent);
+    uint32_t drop = 126u - pick(low > 112u, 112u, low);
     uint32_t subnormal = (whole + (1u << (drop - 1u)) - 1u + ((whole >> drop) & 1u)) >> drop;
-    uint32_t narrow = exponent < 113u ? subnormal : normal;
-    narrow = magnitude >= 0x47800000u ? 0x7C00u : narrow;
-    narrow = magnitude > 0x7F800000u ? 0x7E00u | ((x >> 13) & 0x3FFu) : narrow;
+    uint32_t narrow = pick(exponent < 113u, subnormal, normal);
+    narrow = pick(magnitude >= 0x47800000u, 0x7C00u, narrow);
+    narrow = pick(magnitude > 0x7F800000u, 0x7E00u | ((x >> 13) & 0x3FFu), narrow);
     return (uint16_t)(((x >> 16) & 0x8000u) | narrow);
 }
 
 INLINE uint32_t widen_float16(uint16_t half) {
     uint32_t x = half, magnitude = (x & 0x7FFFu) << 13;
-    uint32_t steps, wide;
+    union {
+        float number;
+        uint32_t bits;
+    } small;
     /* Exact in any rounding mode: a whole number under 2^10 times a power of two. */
-    float small = (float)(int32_t)(x & 0x3FFu) * 5.9604644775390625e-8f;
-    memcpy(&steps, &small, sizeof steps);
-    wide = magnitude + (112u << 23);
-    wide = magnitude >= (31u << 23) ? magnitude + (224u << 23) : wide;
-    wide = magnitude < (1u << 23) ? steps : wide;
+    small.number = (float)(int32_t)(x & 0x3FFu) * 5.9604644775390625e-8f;
+    uint32_t normal = magnitude + (112u << 23);
+    uint32_t special = magnitude + (224u << 23);
+    uint32_t wide = pick(magnitude >= (31u << 23), special, normal);
+    wide = pick(magnitude < (1u << 23), small.bits, wide);
     return ((x & 0x8000u) << 16) | wide;
 }
 
+/* Tiles to planes and back, through halves: compilers narrow and widen by one step well. */
+
+INLINE void split_8(const uint8_t *tile, size_t n, uint8_t *plane, size_t stride) {
+    (void)stride;
+    memcpy(plane, tile, n);
+}
+
+INLINE void merge_8(const uint8_t *const *planes, size_t at, uint8_t *tile, size_t n) {
+    memcpy(tile, planes[0] + at, n);
+}
+
+INLINE void split_16(const uint16_t *tile, size_t n, uint8_t *planes, size_t stride) {
+    uint8_t *restrict low = planes, *restrict high = planes + stride;
+    for (size_t i = 0; i < n; i++) low[i] = (uint8_t)tile[i];
+    for (size_t i = 0; i < n; i++) high[i] = (uint8_t)(tile[i] >> 8);
+}
+
+INLINE void merge_16(const uint8_t *const *planes, size_t at, uint16_t *restrict tile, size_t n) {
+    const uint8_t *low = planes[0] + at, *high = planes[1] + at;
+    for (size_t i = 0; i < n; i++) tile[i] = (uint16_t)(low[i] | high[i] << 8);
+}
+
+#define HALVES(B, U, H, HALF)                                                                    \
+    INLINE void split_##B(const U *tile, size_t n, uint8_t *planes, size_t stride) {             \
+        HALF low[TILE], high[TILE];                                                              \
+        for (size_t i = 0; i < n; i++) low[i] = (HALF)tile[i];                                   \
+        for (size_t i = 0; i < n; i++) high[i] = (HALF)(tile[i] >> H);                           \
+        split_##H(low, n, planes, stride);                                                       \
+        split_##H(high, n, planes + (size_t)(H / 8) * stride, stride);                           \
+    }                                                                                            \
+    INLINE void merge_##B(const uint8_t *const *planes, size_t at, U *tile, size_t n) {          \
+        HALF low[TILE], high[TILE];                                                              \
+        merge_##H(planes, at, low, n);                                                           \
+        merge_##H(planes + H / 8, at, high, n);                                                  \
+        for (size_t i = 0; i < n; i++) tile[i] = (U)(low[i] | (U)((U)high[i] << H));             \
+    }
+
+HALVES(32, uint32_t, 16, uint16_t)
+HALVES(64, uint64_t, 32, uint32_t)
+
 /* What follows is made once for each width: B bits in a word of type U. */
 #define WORDS(B, U)                                                                              \
-    INLINE void split_##B(const U *tile, size_t n, uint8_t *planes, size_t stride) {             \
-        for (int k = 0; k < B / 8; k++) {                                                        \
-            uint8_t *restrict plane = planes + (size_t)k * stride;                               \
-            for (size_t i = 0; i < n; i++) plane[i] = (uint8_t)(tile[i] >> (8 * k));             \
-        }                                                                                        \
-    }                                                                                            \
-    INLINE void merge_##B(const uint8_t *const *planes, size_t at, U *restrict tile, size_t n) { \
-        const uint8_t *plane = planes[0] + at;                                                   \
-        for (size_t i = 0; i < n; i++) tile[i] = plane[i];                                       \
-        for (int k = 1; k < B / 8; k++) {                                                        \
-            plane = planes[k] + at;                                                              \
-            for (size_t i = 0; i < n; i++) tile[i] |= (U)((U)plane[i] << (8 * k));               \
-        }                                                                                        \
-    }                                                                                            \
     INLINE U fold_##B(U word, U predicted) {                                                     \
         U difference = (U)(word - predicted);                                                    \
         return (U)((U)(difference << 1) ^ (U)(0u - (U)(difference >> (B - 1))));                 \
@@ -172,10 +208,10 @@ WORDS(64, uint64_t)
 
 /* Counting sort by the parent's exponent.  A block is walked at LANES places at once, each with
    counters of its own, so that steps of one lane wait for each other and not for all. */
-#define LANES 4
+#define LANES 2
 
 typedef struct {
-    size_t starts[LANES][256];
+    uint32_t starts[LANES][256];
     size_t lane; /* words in each lane; what is left over belongs to the last one */
 } groups;
 
@@ -187,7 +223,7 @@ typedef struct {
     }                                                                                            \
     static void group_##B(const uint8_t *parent, size_t count, int shift, unsigned mask,         \
                           groups *g) {                                                           \
-        size_t next = 0;                                                                         \
+        uint32_t next = 0;                                                                       \
         memset(g->starts, 0, sizeof g->starts);                                                  \
         g->lane = count / LANES;                                                                 \
         for (size_t i = 0; i < g->lane; i++)                                                     \
@@ -197,13 +233,13 @@ typedef struct {
             g->starts[LANES - 1][(load_##B(parent, i) >> shift) & mask]++;                       \
         for (size_t e = 0; e < 256; e++)                                                         \
             for (size_t l = 0; l < LANES; l++) {                                                 \
-                size_t size = g->starts[l][e];                                                   \
+                uint32_t size = g->starts[l][e];                                                 \
                 g->starts[l][e] = next;                                                          \
                 next += size;                                                                    \
             }                                                                                    \
     }                                                                                            \
     INLINE void scatter_##B(const uint8_t *words, const uint8_t *parent, size_t i, int shift,    \
-                            unsigned mask, size_t *starts, uint8_t *planes, size_t stride) {     \
+                            unsigned mask, uint32_t *starts, uint8_t *planes, size_t stride) {     \
         U predicted = load_##B(parent, i);                                                       \
         U folded = fold_##B(load_##B(words, i), predicted);                                      \
         size_t at = starts[(predicted >> shift) & mask]++;                                       \
@@ -211,7 +247,7 @@ typedef struct {
             planes[(size_t)k * stride + at] = (uint8_t)(folded >> (8 * k));                      \
     }                                                                                            \
     INLINE void gather_##B(const uint8_t *const *planes, const uint8_t *parent, size_t i,        \
-                           int shift, unsigned mask, size_t *starts, uint8_t *out) {             \
+                           int shift, unsigned mask, uint32_t *starts, uint8_t *out) {             \
         U predicted = load_##B(parent, i), folded = 0, word;                                     \
         size_t at = starts[(predicted >> shift) & mask]++;                                       \
         for (int k = 0; k < B / 8; k++) folded |= (U)((U)planes[k][at] << (8 * k));              \
@@ -286,4 +322,21 @@ void stemma_split_grouped(const uint8_t *words, const uint8_t *parent, size_t co
 void stemma_merge_grouped(const uint8_t *const *planes, const uint8_t *parent, size_t count, int width, int shift, unsigned mask, uint8_t *out) {
     if (width == 2) merge_grouped_16(planes, parent, count, shift, mask & 255u, out);
     if (width == 4) merge_grouped_32(planes, parent, count, shift, mask & 255u, out);
+}
+
+/* How often each byte occurs: in `counts[0..255]`, or by group in 256 such rows. */
+void stemma_count(const uint8_t *symbols, const uint8_t *groups, size_t count, uint32_t *counts) {
+    if (groups) {
+        memset(counts, 0, 65536 * sizeof *counts);
+        for (size_t i = 0; i < count; i++) counts[(size_t)groups[i] << 8 | symbols[i]]++;
+        return;
+    }
+    /* Four tables, so that equal bytes beside each other do not wait for one counter. */
+    uint32_t tables[4][256];
+    memset(tables, 0, sizeof tables);
+    for (size_t i = 0; i + 4 <= count; i += 4)
+        for (size_t k = 0; k < 4; k++) tables[k][symbols[i + k]]++;
+    for (size_t i = count - count % 4; i < count; i++) tables[0][symbols[i]]++;
+    for (size_t s = 0; s < 256; s++)
+        counts[s] = tables[0][s] + tables[1][s] + tables[2][s] + tables[3][s];
 }

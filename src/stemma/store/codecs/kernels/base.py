@@ -9,9 +9,14 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stemma.store.codecs.words import Planes, Words
+
+Counts: TypeAlias = NDArray[np.uint32]
 
 
 class Kernels(Protocol):
@@ -50,4 +55,8 @@ class Kernels(Protocol):
         self, planes: Sequence[Planes], dtype: str, parent: Words, out: Words
     ) -> None:
         """Undo ``split_grouped``."""
+        ...
+
+    def count(self, symbols: Planes, groups: Planes | None = None) -> Counts:
+        """Return how often each byte occurs: 256 numbers, or 65,536, group after group."""
         ...

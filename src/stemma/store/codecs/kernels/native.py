@@ -24,7 +24,7 @@ import numpy as np
 from typing_extensions import override
 
 from stemma.store.codecs.delta import exponent_field, is_groupable
-from stemma.store.codecs.kernels.base import Kernels
+from stemma.store.codecs.kernels.base import Counts, Kernels
 from stemma.store.codecs.kernels.portable import PortableKernels
 from stemma.store.codecs.words import Planes, Words, is_rotated, word_bytes
 
@@ -37,6 +37,7 @@ _CASTS: Final = {
     ("bfloat16", "float32"): 3,
     ("float16", "float32"): 4,
 }
+_OCTET: Final = "uint8"
 _POINTER: Final = ctypes.c_void_p
 _SIZE: Final = ctypes.c_size_t
 _INT: Final = ctypes.c_int
@@ -46,6 +47,7 @@ _ARGUMENTS: Final = {
     "split_residuals": (_POINTER, _POINTER, _SIZE, _INT, _INT, _POINTER, _SIZE),
     "merge_residuals": (_POINTER, _POINTER, _SIZE, _INT, _INT, _POINTER),
     "split_grouped": (_POINTER, _POINTER, _SIZE, _INT, _INT, _INT, _POINTER, _SIZE),
+    "count": (_POINTER, _POINTER, _SIZE, _POINTER),
     "merge_grouped": (_POINTER, _POINTER, _SIZE, _INT, _INT, _INT, _POINTER),
 }
 _PROBES: Final = (
@@ -163,6 +165,16 @@ class NativeKernels(Kernels):
             _output(out, dtype),
         )
 
+    @override
+    def count(self, symbols: Planes, groups: Planes | None = None) -> Counts:
+        source = _Input(symbols, _OCTET)
+        labels = None if groups is None else _Input(groups, _OCTET, len(symbols))
+        counts = np.empty(256 if labels is None else 1 << 16, dtype=np.uint32)
+        self._library.stemma_count(
+            source.address, labels and labels.address, len(symbols), _writable(counts)
+        )
+        return counts
+
 
 class _Input:
     """Where words rest, kept alive for the call; copied only if they do not lie in a row."""
@@ -170,7 +182,7 @@ class _Input:
     def __init__(self, words: Words, dtype: str, count: int | None = None) -> None:
         self._words = np.ascontiguousarray(words, dtype=f"<u{word_bytes(dtype)}")
         if count is not None and len(self._words) != count:
-            raise ValueError(f"{len(self._words)} words of a parent for {count} words")
+            raise ValueError(f"{len(self._words)} words for {count} others")
         self.address = self._words.ctypes.data
 
 
@@ -199,7 +211,7 @@ def _output(out: Words, dtype: str) -> int:
     return _writable(out)
 
 
-def _writable(array: Planes | Words) -> int:
+def _writable(array: Planes | Words | Counts) -> int:
     if not (array.flags.c_contiguous and array.flags.writeable):
         raise ValueError("the result must lie in a row and be writable")
     return int(array.ctypes.data)
@@ -226,6 +238,7 @@ def _answers(kernels: Kernels, dtype: str, parent_dtype: str) -> list[bytes]:
     answers.append(planes.tobytes())
     kernels.merge(list(planes), dtype, out)
     answers.append(out.tobytes())
+    answers += [kernels.count(planes[0]).tobytes(), kernels.count(planes[0], planes[-1]).tobytes()]
     kernels.split_residuals(words, dtype, parent, parent_dtype, planes)
     answers.append(planes.tobytes())
     kernels.merge_residuals(list(planes), dtype, parent, parent_dtype, out)

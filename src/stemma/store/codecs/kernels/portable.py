@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from stemma.store.codecs.cast import predict
 from stemma.store.codecs.delta import group_order, residuals, restore
-from stemma.store.codecs.kernels.base import Kernels
+from stemma.store.codecs.kernels.base import Counts, Kernels
 from stemma.store.codecs.words import (
     Planes,
     Words,
@@ -79,6 +79,15 @@ class PortableKernels(Kernels):
             out[order[tile]] = folded
         for tile in tiles(len(out)):
             restore(out[tile], parent[tile], out[tile])
+
+    @override
+    def count(self, symbols: Planes, groups: Planes | None = None) -> Counts:
+        if groups is None:
+            return np.bincount(symbols, minlength=256).astype(np.uint32)
+        labels = groups.astype(np.uint16)
+        labels <<= 8
+        labels |= symbols
+        return np.bincount(labels, minlength=1 << 16).astype(np.uint32)
 
 
 def _same(words: Words) -> Words:
