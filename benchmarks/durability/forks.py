@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +79,10 @@ def together(works: Sequence[Work]) -> list[End]:
     return [child.finish(None) for child in children]
 
 
-def kill_at_call(work: Work, number: int) -> End:
-    """Run ``work`` in a fork and SIGKILL it as its main thread enters its N-th call of POINTS."""
+def kill_at_call(work: Work, number: int, points: str = POINTS) -> End:
+    """Run ``work`` in a fork and SIGKILL it as a thread of it enters its N-th call of these."""
     child = _Child(work)
-    rule = f"inject={POINTS}:signal=SIGKILL:when={number}"
+    rule = f"inject={points}:signal=SIGKILL:when={number}"
     with _Tracer(child.pid, ["-e", rule], Path(os.devnull)):
         child.release()
         return child.finish(None)
@@ -103,6 +104,14 @@ def count_calls(work: Work, log: Path) -> tuple[int, End]:
         end = child.finish(None)
     calls = re.compile(rf"^{child.pid} +[a-z0-9_]+\(")
     return sum(bool(calls.match(line)) for line in log.read_text().splitlines()), end
+
+
+def most_calls(log: Path, points: str) -> int:
+    """Return how many of these calls the thread made that made most of them."""
+    names = "|".join(points.split(","))
+    call = re.compile(rf"^(\d+) +(?:{names})\(")
+    found = (call.match(line) for line in log.read_text().splitlines())
+    return max(Counter(line[1] for line in found if line is not None).values(), default=0)
 
 
 def has_tracer() -> bool:
