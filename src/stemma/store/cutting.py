@@ -25,6 +25,7 @@ SMALLEST_BLOCK_BYTES: Final = 64 << 10
 _MINIMUM_CHUNK_BYTES: Final = 4 << 10
 _AVERAGE_CHUNK_BYTES: Final = 16 << 10
 _MAXIMUM_CHUNK_BYTES: Final = 64 << 10
+_READ_BYTES: Final = 1 << 20
 _BLOCK_ELEMENTS: Final = 1 << 20
 _SIZES: Final = {
     "bool": 1,
@@ -69,7 +70,18 @@ def cut(stream: Readable) -> Iterator[Piece]:
         min_size=_MINIMUM_CHUNK_BYTES,
         max_size=_MAXIMUM_CHUNK_BYTES,
     )
-    for chunk in chunker.cut_stream(stream):
+    carried = b""
+    while block := stream.read(_READ_BYTES):
+        buffer = carried + block
+        carried = b""
+        for chunk in chunker.cut_buf(buffer):
+            # Where a chunk ends depends on no more bytes than the largest one has.
+            if chunk.offset + _MAXIMUM_CHUNK_BYTES > len(buffer):
+                carried = buffer[chunk.offset :]
+                break
+            data = bytes(chunk.data)
+            yield Piece(blake3_raw(data), data)
+    for chunk in chunker.cut_buf(carried):
         data = bytes(chunk.data)
         yield Piece(blake3_raw(data), data)
 

@@ -1,4 +1,4 @@
-"""Storing files: one batch cuts, groups and writes, with few fsyncs and bounded memory.
+"""Storing files: one batch cuts them and leaves out what is stored, with bounded memory.
 
 Invariants (normative text: ``docs/formats/store.md`` §Order of writing):
     * Frames durable → index rows → alias rows → recipes durable: a file shows only when
@@ -6,11 +6,14 @@ Invariants (normative text: ``docs/formats/store.md`` §Order of writing):
     * A frame that a batch relies on is read and hashed when it is first relied on, and so are
       its parents: what rests in a damaged one is stored anew, without a parent, so what is
       acknowledged can be given back.
-    * A batch holds at most some 100 MiB, however large the files: frames on their way, earlier
-      blocks that new ones are compared with, and what is being cut.
+    * A batch holds at most some 100 MiB and 30 MiB for each thread, however large the files:
+      frames on their way, earlier blocks that new ones are compared with, what is being cut.
+    * What is stored does not depend on how many threads there are; none is left by ``flush``
+      or by an error.
     * A file that changes while it is read is refused, and no recipe names what was read.
 
-This module does not read files back; see ``stemma.store.reading``.
+This module does not read files back (see ``stemma.store.reading``) and does not write frames
+(see ``stemma.store.writing``).
 """
 
 from __future__ import annotations
@@ -19,32 +22,22 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, final
 
 from stemma.domain.digest import Digest
-from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.domain.tree import TreeEntry
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.local import translated_os_errors
 from stemma.store.codecs.blocks import encode_block
 from stemma.store.cutting import BlockPlace, Piece, Readable, cut_by
 from stemma.store.formats.partition import FileRange, Partition, partition
-from stemma.store.frames import (
-    BODY_LIMIT_BYTES,
-    CHUNK_LIMIT,
-    HEADER_LIMIT_BYTES,
-    Chunk,
-    decode_header,
-    encode_block_frame,
-    encode_frame,
-    known_dtype,
-    pack_chunks,
-)
-from stemma.store.hashing import blake3_raw
-from stemma.store.index import ChunkIndex, ChunkRow, rows_of
-from stemma.store.keys import frame_key, recipe_key
-from stemma.store.lineage import Lineage
+from stemma.store.frames import Chunk, encode_block_frame, known_dtype, pack_chunks
+from stemma.store.index import ChunkIndex
+from stemma.store.keys import recipe_key
+from stemma.store.lineage import Lineage, Sought
+from stemma.store.pipeline import worker_threads
 from stemma.store.reading import Reader
 from stemma.store.recipes import Recipe, decode_recipe, encode_recipe
 from stemma.store.soundness import Soundness
@@ -56,10 +49,10 @@ from stemma.store.sources import (
     refuse_change,
     settled,
 )
+from stemma.store.writing import FrameWriter
 
 __all__ = ["Batch", "Progress", "StoredFile", "StoredTree"]
 
-_FLUSH_BYTES: Final = 32 << 20
 _FLUSH_RECIPES: Final = 4096
 _WINDOW_CHUNKS: Final = 128
 _WINDOW_BYTES: Final = 8 << 20
@@ -123,19 +116,23 @@ class StoredTree:
 class Batch:
     """Stores files; nothing counts as stored before ``flush`` returns."""
 
-    def __init__(self, backend: BlobBackend, index: ChunkIndex) -> None:
-        """Start with nothing pending."""
+    def __init__(
+        self, backend: BlobBackend, index: ChunkIndex, *, threads: int | None = None
+    ) -> None:
+        """Start with nothing pending.
+
+        Args:
+            backend: Where the bytes will rest.
+            index: Where chunks are found.
+            threads: How many work beside the caller; as many as pay if not given, 0 for none.
+        """
         self._backend = backend
         self._index = index
-        self._open_chunks: list[Chunk] = []
-        self._open_body = bytearray()
-        self._pending: set[bytes] = set()
+        self._threads = worker_threads() if threads is None else threads
         self._soundness = Soundness(backend, index)
+        self._writer = FrameWriter(backend, index, self._soundness, threads=self._threads)
         # A reader of its own: what it holds was read and checked in this batch.
-        self._lineage = Lineage(Reader(backend, index, cached_bytes=_PARENTS_BYTES))
-        self._frames: dict[bytes, bytes] = {}
-        self._rows: dict[bytes, list[ChunkRow]] = {}
-        self._frame_bytes = 0
+        self._lineage = Lineage(Reader(backend, index, cached_bytes=_PARENTS_BYTES, threads=0))
         self._recipes: dict[Digest, Recipe] = {}
 
     def add_stream(self, stream: Readable, progress: Progress | None = None) -> StoredFile:
@@ -186,25 +183,36 @@ class Batch:
         ranges: Sequence[FileRange],
         parents: Sequence[Digest],
     ) -> tuple[Recipe, int]:
-        reader = HashingReader(stream, progress)
+        try:
+            with HashingReader(stream, progress, threads=self._threads) as reader:
+                return self._cut(reader, ranges, parents)
+        except BaseException:
+            self._writer.pause()
+            raise
+
+    def _cut(
+        self, reader: HashingReader, ranges: Sequence[FileRange], parents: Sequence[Digest]
+    ) -> tuple[Recipe, int]:
         table = bytearray()
         new_bytes = 0
         for window in _windows(cut_by(ranges, reader)):
             known = self._known([piece.digest for piece in window])
             for digest, data, place in window:
-                if digest in known.sound or digest in self._pending:
+                if digest in known.sound or digest in self._writer:
                     continue
                 new_bytes += len(data)
+                chunk = Chunk(digest, len(data))
                 if place is None:
-                    self._append(digest, data)
+                    self._writer.add(chunk, data)
                 else:
                     # Blocks may rely on one that is stored anew: it must not rely on others.
                     relatives = () if digest in known.indexed else parents
-                    self._append_block(Chunk(digest, len(data)), data, place, relatives)
+                    self._append_block(chunk, data, place, relatives)
             table += pack_chunks([Chunk(piece.digest, len(piece.data)) for piece in window])
+        blake3, sha256 = reader.digests()
         recipe = Recipe(
-            digest=reader.digest,
-            sha256=reader.sha256,
+            digest=blake3,
+            sha256=sha256,
             size_bytes=reader.size_bytes,
             table=bytes(table),
         )
@@ -224,89 +232,30 @@ class Batch:
         }
         return _Known(frozenset(sound), frozenset(found))
 
-    def _append(self, digest: bytes, data: bytes) -> None:
-        is_full = len(self._open_body) + len(data) > BODY_LIMIT_BYTES
-        if is_full or len(self._open_chunks) == CHUNK_LIMIT:
-            self._seal()
-        self._open_chunks.append(Chunk(digest, len(data)))
-        self._open_body += data
-        self._pending.add(digest)
-
     def _append_block(
         self, chunk: Chunk, data: bytes, place: BlockPlace, parents: Sequence[Digest]
     ) -> None:
-        """Encode a tensor block into a frame of its own, against an earlier one if that pays."""
-        candidates = self._lineage.candidates(place, len(data), parents)
+        """Have a tensor block encoded, against an earlier one if that pays."""
+        sought = self._lineage.sought(place, len(data), parents)
         dtype = known_dtype(place.tensor.dtype)
+        self._writer.add_block(chunk, partial(self._encode_block, chunk, data, dtype, sought))
+
+    def _encode_block(
+        self, chunk: Chunk, data: bytes, dtype: str, sought: Sequence[Sought]
+    ) -> bytes:
+        """Return the frame of a tensor block; several threads call this."""
+        candidates = self._lineage.candidates(sought)
         encoded, number = encode_block(data, dtype, [found.parent for found in candidates])
         link = candidates[number].link if number >= 0 else None
-        self._pending.add(chunk.digest)
-        self._keep_frame(encode_block_frame(chunk, encoded, dtype, link), [chunk])
-
-    def _seal(self) -> None:
-        if not self._open_chunks:
-            return
-        chunks, body = self._open_chunks, bytes(self._open_body)
-        self._open_chunks = []
-        self._open_body = bytearray()
-        self._keep_frame(encode_frame(chunks, body), chunks)
-
-    def _keep_frame(self, frame: bytes, chunks: Sequence[Chunk]) -> None:
-        name = blake3_raw(frame)
-        self._frames[name] = frame
-        self._rows[name] = rows_of(chunks)
-        self._frame_bytes += len(frame)
-        if self._frame_bytes >= _FLUSH_BYTES:
-            self._flush_frames()
-
-    def _flush_frames(self) -> None:
-        """Make sealed frames durable, then index them; chunks of the open frame stay pending."""
-        blobs = {frame_key(name): frame for name, frame in self._frames.items()}
-        created = self._backend.put_many(blobs)
-        for name, frame in self._frames.items():
-            key = frame_key(name)
-            if key not in created and blake3_raw(self._backend.get(key)) != name:
-                self._mend(name, frame)
-        self._index_frames()
-        self._pending = {chunk.digest for chunk in self._open_chunks}
-        self._frames = {}
-        self._rows = {}
-        self._frame_bytes = 0
-
-    def _mend(self, name: bytes, frame: bytes) -> None:
-        """Put the bytes that a frame's name promises in the place of damaged ones."""
-        key = frame_key(name)
-        self._backend.delete(key)
-        # Another writer may be first; then its bytes must be right.
-        if not self._backend.put(key, frame) and blake3_raw(self._backend.get(key)) != name:
-            raise IntegrityError(
-                f"damaged frame {key}: its bytes do not match its name",
-                code="frame-damaged",
-                hint="stemma doctor",
-            )
-        self._soundness.damaged.discard(name)
-
-    def _index_frames(self) -> None:
-        """Index what was written; rows that lead into damaged frames give way to it."""
-        kept = {name: self._rows_in(name) for name in self._soundness.damaged}
-        self._index.drop_frames(kept)
-        self._index.add(self._rows)
-        # A chunk keeps its first row: these come back only where nothing took their place.
-        self._index.add(kept)
-
-    def _rows_in(self, frame: bytes) -> list[ChunkRow]:
-        """Return the rows of a damaged frame; none when its header cannot be read."""
-        key = frame_key(frame)
-        try:
-            header = decode_header(self._backend.get_range(key, 0, HEADER_LIMIT_BYTES), key)
-        except (IntegrityError, NotFoundError):
-            return []
-        return rows_of(header.chunks)
+        return encode_block_frame(chunk, encoded, dtype, link)
 
     def flush(self) -> None:
         """Make everything taken in so far durable, in the order of the invariants."""
-        self._seal()
-        self._flush_frames()
+        try:
+            self._writer.flush()
+        except BaseException:
+            self._writer.pause()
+            raise
         self._index.add_aliases({recipe.sha256: recipe.digest for recipe in self._recipes.values()})
         recipes = {recipe_key(recipe.digest): recipe for recipe in self._recipes.values()}
         created = self._backend.put_many(

@@ -37,6 +37,14 @@ class Candidate(NamedTuple):
     link: Link
 
 
+class Sought(NamedTuple):
+    """A block that may be a candidate; ``is_same`` says whether it is of the new one's type."""
+
+    chunk: Chunk
+    dtype: str
+    is_same: bool
+
+
 class _Tensor(NamedTuple):
     """A tensor of an earlier file: what it is, and its blocks that rest in one chunk each."""
 
@@ -53,30 +61,40 @@ class Lineage:
         self._reader = reader
         self._tables: dict[Digest, Mapping[str, _Tensor]] = {}
 
-    def candidates(
+    def sought(
         self, place: BlockPlace, size_bytes: int, files: Iterable[Digest]
-    ) -> list[Candidate]:
-        """Return at most one block of the same type and one of another float type.
+    ) -> tuple[Sought, ...]:
+        """Return where candidates may be had, the likeliest first; reads tables, no blocks.
 
         Args:
             place: Where the new block is.
             size_bytes: Its size.
             files: Earlier versions of its file, the likeliest first.
         """
-        found: dict[bool, Candidate] = {}
+        found: list[Sought] = []
         for tensor in self._tensors(place.tensor, files):
             is_same = tensor.facts.dtype == place.tensor.dtype
-            if is_same in found:
-                continue
             step, own_step = block_bytes(tensor.facts.dtype), block_bytes(place.tensor.dtype)
             chunk = tensor.blocks.get(place.offset // own_step * step)
             if chunk is None or (is_same and chunk.size_bytes != size_bytes):
                 continue
-            candidate = self._candidate(chunk, known_dtype(tensor.facts.dtype))
-            if candidate is not None:
-                found[is_same] = candidate
-            if len(found) == 2:  # noqa: PLR2004  one of each kind
+            found.append(Sought(chunk, known_dtype(tensor.facts.dtype), is_same))
+            if len({item.is_same for item in found}) == 2:  # noqa: PLR2004  one of each kind
                 break
+        return tuple(dict.fromkeys(found))
+
+    def candidates(self, sought: Iterable[Sought]) -> list[Candidate]:
+        """Read at most one block of the same type and one of another float type.
+
+        Safe to call from several threads.
+        """
+        found: dict[bool, Candidate] = {}
+        for item in sought:
+            if item.is_same in found:
+                continue
+            candidate = self._candidate(item.chunk, item.dtype)
+            if candidate is not None:
+                found[item.is_same] = candidate
         return list(found.values())
 
     def _tensors(self, wanted: FileRange, files: Iterable[Digest]) -> Iterator[_Tensor]:
@@ -90,15 +108,16 @@ class Lineage:
 
     def _candidate(self, chunk: Chunk, dtype: str) -> Candidate | None:
         """Return a block, or the root of its chain when that has the same type."""
-        while True:
-            try:
-                stored = self._reader.chunk(*chunk)
-            except StemmaError:
-                return None
-            link = stored.header.parent
-            if link is None or link.dtype != dtype or link.chunk.size_bytes != chunk.size_bytes:
-                break
-            chunk = link.chunk
+        try:
+            # Headers lead to the root: what stands between is not decoded.
+            for _ in range(DEPTH_LIMIT):
+                link = self._reader.header(chunk.digest).parent
+                if link is None or link.dtype != dtype or link.chunk.size_bytes != chunk.size_bytes:
+                    break
+                chunk = link.chunk
+            stored = self._reader.chunk(*chunk)
+        except StemmaError:
+            return None
         # The header's may be more: what it was written against may have been stored anew since.
         depth = max(stored.depth, stored.header.depth)
         if depth >= DEPTH_LIMIT:

@@ -6,6 +6,8 @@ Invariants:
     * A chunk that the index does not know is an error that names the way out, never a
       short file.
     * Chains of parents are followed for two steps; a longer one, or a circle, is an error.
+    * Frames are read ahead by a few threads; chunks come in order all the same, and no thread
+      outlives the reading of its file.
     * Memory holds some frames, bounded in bytes, however large the file.
 """
 
@@ -13,6 +15,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
 from threading import Lock
 from typing import Final, NamedTuple, final
 
@@ -32,10 +36,12 @@ from stemma.store.frames import (
 from stemma.store.hashing import blake3_raw, new_hasher
 from stemma.store.index import ChunkIndex, ChunkLocation, rows_of
 from stemma.store.keys import frame_key, recipe_key
+from stemma.store.pipeline import Lane, worker_threads
 from stemma.store.recipes import Recipe, decode_recipe
 
 _CACHED_BYTES: Final = 64 << 20
 _WINDOW_CHUNKS: Final = 256
+_AHEAD_BYTES: Final = 32 << 20
 
 NOT_HERE_HINT: Final = "stemma doctor   (or stemma pull, when a remote has it)"
 """Helps where contents are missing: a version may have been pulled without them."""
@@ -52,6 +58,17 @@ class StoredChunk(NamedTuple):
     depth: int
 
 
+class _Run(NamedTuple):
+    """Chunks of one file that rest in one frame, with where the index says they are."""
+
+    owner: str
+    places: list[tuple[Chunk, ChunkLocation | None]]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(chunk.size_bytes for chunk, _ in self.places)
+
+
 class _Body(NamedTuple):
     """A frame in the cache."""
 
@@ -65,9 +82,22 @@ class Reader:
     """Reads verified files; safe to use from several threads."""
 
     def __init__(
-        self, backend: BlobBackend, index: ChunkIndex, *, cached_bytes: int = _CACHED_BYTES
+        self,
+        backend: BlobBackend,
+        index: ChunkIndex,
+        *,
+        cached_bytes: int = _CACHED_BYTES,
+        threads: int | None = None,
     ) -> None:
-        """Start with an empty cache of frames."""
+        """Start with an empty cache of frames.
+
+        Args:
+            backend: Where the bytes rest.
+            index: Where chunks are found.
+            cached_bytes: How much of what was read is kept.
+            threads: How many read ahead in a file; as many as pay if not given, 0 for none.
+        """
+        self._threads = worker_threads() if threads is None else threads
         self._backend = backend
         self._index = index
         self._cached_limit = cached_bytes
@@ -155,13 +185,45 @@ class Reader:
 
     def pieces(self, recipe: Recipe, start: int, stop: int) -> Iterator[bytes]:
         """Yield some of a file's chunks, each verified: from one number to before another."""
+        lane: Lane[list[bytes]] = Lane(threads=self._threads, limit_bytes=_AHEAD_BYTES)
+        try:
+            for run in self._runs(recipe, start, stop):
+                lane.put(partial(self._read_run, run), run.size_bytes)
+                while lane.is_full:
+                    yield from lane.take()
+            while lane:
+                yield from lane.take()
+        finally:
+            lane.close()
+
+    def _runs(self, recipe: Recipe, start: int, stop: int) -> Iterator[_Run]:
+        """Yield chunks together that follow one another in a file and rest in one frame."""
+        owner = f"file {recipe.digest}"
         chunks = recipe.between(start, stop)
         for first in range(0, len(chunks), _WINDOW_CHUNKS):
             window = chunks[first : first + _WINDOW_CHUNKS]
             found = self._find([chunk.digest for chunk in window])
-            for chunk in window:
-                owner = f"file {recipe.digest}"
-                yield self._chunk(owner, chunk, found.get(chunk.digest), steps=0).data
+            places = [(chunk, found.get(chunk.digest)) for chunk in window]
+            for _, members in groupby(places, key=lambda place: place[1] and place[1].frame):
+                yield _Run(owner, list(members))
+
+    def _read_run(self, run: _Run) -> list[bytes]:
+        return [
+            self._chunk(run.owner, chunk, location, steps=0).data for chunk, location in run.places
+        ]
+
+    def header(self, digest: bytes) -> Header:
+        """Return the header of the frame that a chunk rests in.
+
+        Raises:
+            IntegrityError: If the chunk is not indexed, or the frame missing or damaged.
+        """
+        location = self._find([digest]).get(digest)
+        if location is None:
+            raise _not_indexed(digest, "the store")
+        with self._guard:
+            body = self._bodies.get(location.frame)
+        return self._header(location.frame) if body is None else body.header
 
     def chunk(self, digest: bytes, size_bytes: int) -> StoredChunk:
         """Return one chunk, verified.
@@ -178,12 +240,15 @@ class Reader:
         Raises:
             IntegrityError: If the frame is missing or its header damaged.
         """
+        header = self._header(frame)
+        return header.stored_bytes * size_bytes // max(header.body_bytes, 1)
+
+    def _header(self, frame: bytes) -> Header:
         key = frame_key(frame)
         try:
-            header = decode_header(self._backend.get_range(key, 0, HEADER_LIMIT_BYTES), key)
+            return decode_header(self._backend.get_range(key, 0, HEADER_LIMIT_BYTES), key)
         except NotFoundError as error:
             raise _missing(key) from error
-        return header.stored_bytes * size_bytes // max(header.body_bytes, 1)
 
     def decode(self, frame: bytes, data: bytes) -> tuple[Header, bytes]:
         """Return header and body of a frame from its stored bytes; chunks are not checked yet.
@@ -203,19 +268,14 @@ class Reader:
     def _chunk(
         self, owner: str, chunk: Chunk, location: ChunkLocation | None, *, steps: int
     ) -> StoredChunk:
-        name = chunk.digest.hex()
         if location is None:
-            raise IntegrityError(
-                f"the index does not know chunk {name} of {owner}",
-                code="chunk-not-indexed",
-                hint="stemma doctor --rebuild",
-            )
+            raise _not_indexed(chunk.digest, owner)
         body = self._body(location.frame, steps)
         data = body.data[location.offset : location.offset + location.size_bytes]
         if len(data) != chunk.size_bytes or blake3_raw(data) != chunk.digest:
             self._forget(location.frame)
             raise IntegrityError(
-                f"chunk {name} of {owner} in {frame_key(location.frame)} is damaged",
+                f"chunk {chunk.digest.hex()} of {owner} in {frame_key(location.frame)} is damaged",
                 code="chunk-damaged",
                 hint="stemma doctor",
             )
@@ -298,6 +358,14 @@ def _missing(key: str) -> IntegrityError:
     return IntegrityError(
         f"the index names {key}, which does not exist",
         code="frame-missing",
+        hint="stemma doctor --rebuild",
+    )
+
+
+def _not_indexed(digest: bytes, owner: str) -> IntegrityError:
+    return IntegrityError(
+        f"the index does not know chunk {digest.hex()} of {owner}",
+        code="chunk-not-indexed",
         hint="stemma doctor --rebuild",
     )
 

@@ -1,8 +1,8 @@
 """Which frames a batch may rely on: those that were read, with all their parents, and are right.
 
 Invariants (normative text: ``docs/formats/store.md`` §The index):
-    * A frame counts as sound only after its bytes matched its name in this batch, and those of
-      its parents too; a block whose parent is damaged is a damaged block.
+    * A frame counts as sound only after its bytes matched its name in this batch, or it
+      was written by it, and so its parents; a block whose parent is damaged is a damaged block.
     * Each frame is read once.
 """
 
@@ -38,6 +38,15 @@ class Soundness:
     def is_sound(self, frame: bytes) -> bool:
         """Return whether a frame that was looked at may be relied on."""
         return frame in self._depths
+
+    def trust(self, frames: Iterable[bytes]) -> None:
+        """Take frames without parents for sound that this batch wrote itself."""
+        for frame in frames:
+            self._depths[frame] = 0
+
+    def mended(self, frames: Iterable[bytes]) -> None:
+        """Forget that frames were damaged: the right bytes took their place."""
+        self.damaged.difference_update(frames)
 
     def look_at(self, frames: Iterable[bytes]) -> set[bytes]:
         """Look at frames; return those, and parents of those, that do not exist."""

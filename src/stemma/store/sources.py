@@ -14,56 +14,86 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, final
+from typing import BinaryIO, Final, Self, final
 
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.store.backends.local import translated_os_errors
 from stemma.store.cutting import Readable
 from stemma.store.hashing import new_hasher
+from stemma.store.pipeline import Lane
 
 Progress = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
 
 _CLOCK_TICK_SECONDS: Final = 0.02
+_HASHED_BYTES: Final = 1 << 20
+"""Small reads are hashed together: each hand-over to the thread costs."""
+
+_UNHASHED_BYTES: Final = 16 << 20
 
 
 @final
 class HashingReader:
-    """Passes a stream on while hashing and counting it.
+    """Passes a stream on while counting it, and hashes it beside whoever works with the bytes.
 
     Attributes:
         size_bytes: How much was read.
     """
 
-    def __init__(self, stream: Readable, progress: Progress | None) -> None:
-        """Start with nothing read."""
+    def __init__(self, stream: Readable, progress: Progress | None, *, threads: int = 1) -> None:
+        """Start with nothing read; ``threads`` may be 0 for none."""
         self._stream = stream
         self._progress = progress
         self._blake3 = new_hasher(Algorithm.BLAKE3)
         self._sha256 = new_hasher(Algorithm.SHA256)
+        self._lane: Lane[None] = Lane(threads=min(threads, 1), limit_bytes=_UNHASHED_BYTES)
+        self._blocks: list[bytes] = []
+        self._block_bytes = 0
         self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        """Return itself; leaving ends the thread."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the thread, whatever was read."""
+        self._lane.close()
 
     def read(self, size_bytes: int, /) -> bytes:
         """Return up to that many bytes; none at the end."""
         block = self._stream.read(size_bytes)
-        self._blake3.update(block)
-        self._sha256.update(block)
         self.size_bytes += len(block)
+        self._blocks.append(block)
+        self._block_bytes += len(block)
+        if self._block_bytes >= _HASHED_BYTES:
+            self._hand_on()
         if self._progress is not None and block:
             self._progress(len(block))
         return block
 
-    @property
-    def digest(self) -> Digest:
-        """The blake3 of what was read."""
-        return Digest.blake3(self._blake3.hexdigest())
+    def _hand_on(self) -> None:
+        self._lane.put(partial(self._hash, self._blocks), self._block_bytes)
+        self._blocks, self._block_bytes = [], 0
+        while self._lane.is_full:
+            self._lane.take()
 
-    @property
-    def sha256(self) -> Digest:
-        """The sha256 of what was read."""
-        return Digest.sha256(self._sha256.hexdigest())
+    def _hash(self, blocks: list[bytes]) -> None:
+        for block in blocks:
+            self._blake3.update(block)
+            self._sha256.update(block)
+
+    def digests(self) -> tuple[Digest, Digest]:
+        """Return blake3 and sha256 of what was read."""
+        self._hand_on()
+        while self._lane:
+            self._lane.take()
+        return (
+            Digest.blake3(self._blake3.hexdigest()),
+            Digest.sha256(self._sha256.hexdigest()),
+        )
 
 
 @final
