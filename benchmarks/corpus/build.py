@@ -29,8 +29,8 @@ _HOT: Final = 10
 _STATE_STEPS: Final = (20, 25)
 _STAR: Final = ("network", "markup", "windows", "checking")
 _CHAIN: Final = ("processes", "numbers", "files")
-_CSV_ROWS: Final = (50_000, 100_000, 150_000)
-_PARQUET_ROWS: Final = (60_000, 80_000, 100_000, 120_000, 140_000)
+_CSV_ROWS: Final = (100_000, 200_000, 300_000)
+_PARQUET_ROWS: Final = (400_000, 550_000, 700_000, 850_000, 1_000_000)
 _TREES: Final = [60, 80, 100, 120]
 
 SETS: Final = (
@@ -180,16 +180,16 @@ class _Weights:
 
 
 def _csv(folder: Path) -> None:
-    table = Table(_CSV_ROWS[-1])
-    for number, rows in enumerate(_CSV_ROWS):
-        table.write_csv(_version(folder, number) / "orders.csv", rows)
+    table = Table(_CSV_ROWS)
+    for number in range(len(_CSV_ROWS)):
+        table.write_csv(_version(folder, number) / "orders.csv", number)
 
 
 def _parquet(folder: Path, *, is_cut_by_content: bool) -> None:
-    table = Table(_PARQUET_ROWS[-1])
-    for number, rows in enumerate(_PARQUET_ROWS):
+    table = Table(_PARQUET_ROWS)
+    for number in range(len(_PARQUET_ROWS)):
         path = _version(folder, number) / "orders.parquet"
-        table.write_parquet(path, rows, is_cut_by_content=is_cut_by_content)
+        table.write_parquet(path, number, is_cut_by_content=is_cut_by_content)
 
 
 def _forests(folder: Path) -> None:
