@@ -234,7 +234,7 @@ class _WireHandler(BaseHTTPRequestHandler):
         self.connection.close()
 
     @override
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 

@@ -19,9 +19,11 @@ from typing import final
 
 from stemma.domain.digest import Digest
 from stemma.domain.tree import Tree
-from stemma.store.recipes import Recipe
+from stemma.store.keys import recipe_key, tree_key
+from stemma.store.recipes import Recipe, decode_recipe
 from stemma.store.sides import Side
 from stemma.store.transfer import Plan, Transfer
+from stemma.store.trees import verified_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ class Fetcher:
         Raises:
             IntegrityError: If neither side has it (``transfer-incomplete``), or it is damaged.
         """
-        return self._transfer.read_recipe(file)
+        return decode_recipe(self._transfer.read(recipe_key(file)), file)
 
     def tree(self, tree: Digest) -> Tree:
         """Return a tree, from here or there; it is stored nowhere.
@@ -69,7 +71,7 @@ class Fetcher:
         Raises:
             IntegrityError: If neither side has it (``transfer-incomplete``), or it is damaged.
         """
-        return self._transfer.read_tree(tree)
+        return verified_tree(self._transfer.read(tree_key(tree)), tree)
 
     def files(self, files: Collection[Digest]) -> CopyReport:
         """Fetch what is missing here of whole files (blake3).

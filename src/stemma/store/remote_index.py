@@ -10,13 +10,14 @@ Invariants (normative text: ``docs/formats/store.md`` §Remotes):
     * Memory holds what was asked for, not the index: records are read through one by one.
 
 Costs: one listing and one request for each record that is not in ``cache``; frames that no
-record names cost a listing of all frames and one request each.
+record names cost a listing of all frames and one request each, once in a command.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple, final
 
@@ -30,6 +31,7 @@ from stemma.store.keys import Family, frame_key, parse_key, record_key, records_
 
 KIND: Final = "frame-index"
 _RECORD_BYTES: Final = 8 << 20
+_THREADS: Final = 16
 
 
 class FrameFacts(NamedTuple):
@@ -72,6 +74,7 @@ class RemoteIndex:
         self._records: list[Digest] | None = None
         self._facts: dict[bytes, FrameFacts] = {}
         self._pending: dict[bytes, bytes] = {}
+        self._stray: dict[bytes, bytes] | None = None
 
     def find(self, chunks: Collection[bytes]) -> dict[bytes, bytes]:
         """Return the frame of every given chunk that the remote holds."""
@@ -85,7 +88,8 @@ class RemoteIndex:
                 indexed.add(name)
                 self._take(name, header, wanted, found)
         if wanted - found.keys():
-            for name, header in self._unindexed(indexed):
+            for name, head in self._strays(indexed).items():
+                header = frames.decode_header(head, frame_key(name))
                 self._take(name, header, wanted, found)
         return found
 
@@ -120,7 +124,10 @@ class RemoteIndex:
         """Do nothing: a remote is asked for files by blake3 only."""
 
     def flush(self) -> None:
-        """Write what was noted as records."""
+        """Write what was noted as records, with what a killed push left without one."""
+        if self._pending and self._stray:
+            self._pending = {**self._stray, **self._pending}
+            self._stray = {}
         body = bytearray()
         for name, header in sorted(self._pending.items()):
             body += name + header
@@ -171,17 +178,27 @@ class RemoteIndex:
             temporary.write_bytes(data)
             temporary.replace(self._cache / digest.hex)
 
-    def _unindexed(self, indexed: Collection[bytes]) -> Iterator[tuple[bytes, frames.Header]]:
-        for stat in self._backend.list(Family.FRAME.prefix):
-            key = parse_key(stat.key)
-            if key is None or bytes.fromhex(key.hex) in indexed:
-                continue
-            name = bytes.fromhex(key.hex)
-            try:
-                header = read_header(self._backend, name)
-            except (IntegrityError, NotFoundError):
-                continue
-            yield name, header
+    def _strays(self, indexed: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return the headers of frames that no record names, as a killed push leaves them.
+
+        They are looked for once; what others write meanwhile is found when it is written again.
+        """
+        if self._stray is None:
+            keys = (parse_key(stat.key) for stat in self._backend.list(Family.FRAME.prefix))
+            names = [bytes.fromhex(key.hex) for key in keys if key is not None]
+            strays = [name for name in names if name not in indexed]
+            with ThreadPoolExecutor(max_workers=_THREADS) as pool:
+                heads = pool.map(self._head, strays)
+                self._stray = {name: head for name, head in zip(strays, heads, strict=True) if head}
+        return self._stray
+
+    def _head(self, name: bytes) -> bytes:
+        key = frame_key(name)
+        try:
+            head = self._backend.get_range(key, 0, frames.HEADER_LIMIT_BYTES)
+            return head[: frames.decode_header(head, key).body_offset]
+        except (IntegrityError, NotFoundError):
+            return b""
 
 
 def read_header(backend: BlobBackend, name: bytes) -> frames.Header:

@@ -6,7 +6,8 @@ Invariants (normative text: ``docs/formats/store.md`` §Remotes):
     * Written in the order of the format: frames, what finds them, recipes, trees.  Whoever
       reads the target meanwhile never sees an object before what it names.
     * What the target has is not copied, so a copy that was cut off goes on where it ended.
-    * Memory holds one batch of frames, and the chunk names of the versions that are planned.
+    * Memory holds one batch of frames, the chunk names of the versions that are planned, and
+      up to 32 MiB of recipes.
 
 It copies contents by digest and knows nothing of models; records follow them, see
 ``stemma.catalog.exchange``.
@@ -24,12 +25,13 @@ from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.domain.tree import Tree
 from stemma.store import frames
 from stemma.store.checking import checked, put_sound
-from stemma.store.keys import frame_key, recipe_key, tree_key
+from stemma.store.keys import Family, frame_key, recipe_key, tree_key
 from stemma.store.recipes import Recipe, decode_recipe
 from stemma.store.sides import Side
 from stemma.store.trees import verified_tree
 
-_THREADS: Final = 8
+_THREADS: Final = 16
+_RECIPE_BYTES: Final = 32 << 20
 _BATCH_BYTES: Final = 16 << 20
 _BATCH_BLOBS: Final = 256
 
@@ -79,6 +81,14 @@ class _Walk:
     chunks: set[bytes] = field(default_factory=set)
 
 
+class _Looked(NamedTuple):
+    """What a digest names: a tree, and whether the target has it; a file; or nothing."""
+
+    tree: Tree | None
+    is_there: bool
+    is_file: bool
+
+
 @final
 class Transfer:
     """Copies contents from one side to the other."""
@@ -96,6 +106,9 @@ class Transfer:
         self._is_repair = is_repair
         # What a remote has was whole when it was written, and asking again costs requests.
         self._trusts_target = not target.is_local and not is_repair
+        self._looked: dict[Digest, _Looked] = {}
+        self._recipes: dict[str, bytes] = {}
+        self._recipe_bytes = 0
         self._gone: set[bytes] = set()
         self._copied: set[bytes] = set()
         self._failures: dict[bytes, IntegrityError] = {}
@@ -148,42 +161,41 @@ class Transfer:
             file_bytes=sum(walk.sizes.values()),
         )
 
-    def read_recipe(self, file: Digest) -> Recipe:
-        """Return a file's recipe from the nearer side, checked; it is written nowhere.
+    def read(self, key: str) -> bytes:
+        """Return a blob from the nearer side that has it, checked; it is written nowhere.
 
         Raises:
             IntegrityError: If neither side has it, or what it has is damaged.
         """
-        key = recipe_key(file)
         data = self._read(key)
         if data is None:
             raise self._lacking(key)
-        return decode_recipe(data, file)
+        return data
 
-    def read_tree(self, tree: Digest) -> Tree:
-        """Return a tree from the nearer side, checked; it is written nowhere.
-
-        Raises:
-            IntegrityError: If neither side has it, or what it has is damaged.
-        """
-        key = tree_key(tree)
-        data = self._read(key)
-        if data is None:
-            raise self._lacking(key)
-        return verified_tree(data, tree)
-
-    def _look(self, content: Content) -> tuple[Tree | None, bool, bool]:
+    def _look(self, content: Content) -> _Looked:
         """Return the tree of that name, whether the target has it, and whether a file is so named.
 
-        The tree is looked for first: most contents are trees.
+        What is here is looked at first, then trees: most contents are trees.
         """
-        key = tree_key(content.digest)
+        found = self._looked.get(content.digest)
+        if found is None:
+            found = self._look_for(content.digest)
+            self._looked[content.digest] = found
+        return found
+
+    def _look_for(self, digest: Digest) -> _Looked:
+        target = self._target.backend
+        is_here = self._target.is_local and not self._is_repair
+        if is_here and target.exists(recipe_key(digest)):
+            return _Looked(None, is_there=True, is_file=True)
+        key = tree_key(digest)
         data = self._read(key)
         if data is not None:
-            return verified_tree(data, content.digest), self._has(key), False
-        return None, False, self._read(recipe_key(content.digest)) is not None
+            return _Looked(verified_tree(data, digest), is_there=self._has(key), is_file=False)
+        is_file = self._read(recipe_key(digest)) is not None
+        return _Looked(None, is_there=False, is_file=is_file)
 
-    def _visit(self, content: Content, found: tuple[Tree | None, bool, bool], walk: _Walk) -> None:
+    def _visit(self, content: Content, found: _Looked, walk: _Walk) -> None:
         tree, is_there, is_file = found
         if tree is None:
             if is_file:
@@ -202,7 +214,7 @@ class Transfer:
                 walk.files.add(entry.digest)
 
     def _look_at_file(self, digest: Digest) -> tuple[Recipe, bool]:
-        return self.read_recipe(digest), self._has(recipe_key(digest))
+        return decode_recipe(self.read(recipe_key(digest)), digest), self._has(recipe_key(digest))
 
     def _missing_frames(self, chunks: Collection[bytes]) -> tuple[dict[bytes, int], ...]:
         """Return the frames to copy, those that others need before them."""
@@ -259,12 +271,20 @@ class Transfer:
                 return self._checked(key, self._target.backend.get(key), self._target.name)
             except (NotFoundError, IntegrityError):
                 pass  # the source may have what is missing or damaged here
+        if key in self._recipes:
+            return self._recipes[key]
         try:
-            return self._checked(key, self._source.backend.get(key), self._source.name)
+            data = self._checked(key, self._source.backend.get(key), self._source.name)
         except NotFoundError as error:
             if error.code != "blob-not-found":
                 raise
             return None
+        # A request for each of many small files is what planning costs; once is enough.
+        if key.startswith(Family.RECIPE.prefix) and not self._source.is_local:
+            self._recipe_bytes += len(data)
+            if self._recipe_bytes <= _RECIPE_BYTES:
+                self._recipes[key] = data
+        return data
 
     def _checked(self, key: str, data: bytes, name: str) -> bytes:
         return checked(key, data, name, self._source.reader or self._target.reader)
@@ -347,7 +367,9 @@ class Transfer:
         return written
 
     def _take(self, key: str) -> bytes:
-        """Read a blob from the source and check it."""
+        """Read a blob from the source and check it, unless planning has."""
+        if key in self._recipes:
+            return self._recipes[key]
         try:
             return self._checked(key, self._source.backend.get(key), self._source.name)
         except NotFoundError as error:

@@ -15,12 +15,13 @@ verify contents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import obstore
 from obstore.exceptions import (
@@ -48,8 +49,10 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 _MULTIPART_BYTES: Final = 64 << 20
-_THREADS: Final = 8
+_THREADS: Final = 16
 _LIST_CHUNK: Final = 1000
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_BROKEN_LINE: Final = ("HTTP error", "error sending request", "request or response body error")
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _NOT_ALLOWED: Final = (
     "401 Unauthorized",
@@ -60,6 +63,7 @@ _NOT_ALLOWED: Final = (
 )
 _METADATA_NAMES: Final = ("169.254.169.254", "metadata.google.internal", "MissingCredential")
 
+_AnswerT = TypeVar("_AnswerT")
 Store = S3Store | GCSStore | AzureStore
 
 
@@ -105,7 +109,7 @@ def open_cloud(
     }
     with _translated(address, ""):
         store = _open_store(address, variables, client, retry)
-    return CloudBackend(store, address)
+    return CloudBackend(store, address, waiting)
 
 
 def _open_store(
@@ -149,10 +153,29 @@ def _is_plain(endpoint: str) -> bool:
 class CloudBackend:
     """Blobs as objects of one bucket, under a prefix."""
 
-    def __init__(self, store: Store, address: Address) -> None:
+    def __init__(self, store: Store, address: Address, waiting: Waiting = Waiting()) -> None:
         """Stand on a store; nothing is asked yet."""
         self._store = store
         self._address = address
+        self._waiting = waiting
+
+    def _ask(self, request: Callable[[], _AnswerT]) -> _AnswerT:
+        """Make a request, and again when the connection broke.
+
+        The library repeats by itself what cannot do harm twice.  A conditional write it does
+        not; of ours the second finds the same bytes under the same key.
+        """
+        end = time.monotonic() + self._waiting.retry_seconds
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        for _ in range(self._waiting.retry_count):
+            try:
+                return request()
+            except BaseError as error:
+                if not _is_broken_line(error) or time.monotonic() + pause_seconds > end:
+                    raise
+            time.sleep(pause_seconds)
+            pause_seconds *= 2
+        return request()
 
     def put(self, key: str, data: bytes) -> bool:
         """Write a blob durably unless the key exists; return whether it was created."""
@@ -161,10 +184,12 @@ class CloudBackend:
             if len(data) > _MULTIPART_BYTES:
                 if self.exists(key):
                     return False
-                obstore.put(self._store, key, data, use_multipart=True)
+                self._ask(lambda: obstore.put(self._store, key, data, use_multipart=True))
                 return True
             try:
-                obstore.put(self._store, key, data, mode="create", use_multipart=False)
+                self._ask(
+                    lambda: obstore.put(self._store, key, data, mode="create", use_multipart=False)
+                )
             except AlreadyExistsError:
                 return False
         return True
@@ -185,7 +210,7 @@ class CloudBackend:
         """Return a blob."""
         check_key(key)
         with _translated(self._address, key):
-            return bytes(obstore.get(self._store, key).bytes())
+            return self._ask(lambda: bytes(obstore.get(self._store, key).bytes()))
 
     def get_range(self, key: str, offset: int, size_bytes: int) -> bytes:
         """Return up to ``size_bytes`` from ``offset``."""
@@ -195,12 +220,15 @@ class CloudBackend:
             return b""
         with _translated(self._address, key):
             try:
-                found = obstore.get_range(self._store, key, start=offset, length=size_bytes)
+                return self._ask(
+                    lambda: bytes(
+                        obstore.get_range(self._store, key, start=offset, length=size_bytes)
+                    )
+                )
             except BaseError as error:
                 if _is_past_the_end(error):
                     return b""
                 raise
-            return bytes(found)
 
     def exists(self, key: str) -> bool:
         """Return whether the key holds a blob."""
@@ -216,7 +244,7 @@ class CloudBackend:
         """Return a blob's size in bytes."""
         check_key(key)
         with _translated(self._address, key):
-            return int(obstore.head(self._store, key)["size"])
+            return int(self._ask(lambda: obstore.head(self._store, key))["size"])
 
     def list(self, prefix: str = "") -> Iterator[BlobStat]:
         """Yield every blob whose key starts with ``prefix``, in order of key."""
@@ -247,7 +275,7 @@ class CloudBackend:
             return
         with _translated(self._address, doomed[0]):
             try:
-                obstore.delete(self._store, doomed)
+                self._ask(lambda: obstore.delete(self._store, doomed))
             except FileNotFoundError:
                 # Google and Azure stop at what is missing: one by one then.
                 for key in doomed:
@@ -258,6 +286,12 @@ class CloudBackend:
             obstore.delete(self._store, key)
         except FileNotFoundError:
             return
+
+
+def _is_broken_line(error: BaseError) -> bool:
+    """Whether a request failed on the way, and the library has not repeated it."""
+    text = str(error)
+    return any(sign in text for sign in _BROKEN_LINE) and " retries, max_retries" not in text
 
 
 def _is_past_the_end(error: BaseError) -> bool:
