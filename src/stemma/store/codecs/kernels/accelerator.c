@@ -206,74 +206,73 @@ WORDS(16, uint16_t)
 WORDS(32, uint32_t)
 WORDS(64, uint64_t)
 
-/* Counting sort by the parent's exponent.  A block is walked at LANES places at once, each with
-   counters of its own, so that steps of one lane wait for each other and not for all. */
-#define LANES 2
+/* How often each byte occurs.  Four tables, so that equal bytes beside each other do not wait for
+   one counter. */
+INLINE void count_into(uint32_t tables[4][256], const uint8_t *symbols, size_t n) {
+    for (size_t i = 0; i + 4 <= n; i += 4)
+        for (size_t k = 0; k < 4; k++) tables[k][symbols[i + k]]++;
+    for (size_t i = n - n % 4; i < n; i++) tables[0][symbols[i]]++;
+}
 
-typedef struct {
-    uint32_t starts[LANES][256];
-    size_t lane; /* words in each lane; what is left over belongs to the last one */
-} groups;
-
+/* Counting sort by the parent's exponent: `starts` is where the next word of each goes.  Words are
+   moved whole and taken apart after: two bytes to two planes take twice as long as one word. */
 #define GROUPED(B, U)                                                                            \
-    INLINE U load_##B(const uint8_t *words, size_t i) {                                          \
-        U word;                                                                                  \
-        memcpy(&word, words + i * sizeof(U), sizeof(U));                                         \
-        return word;                                                                             \
+    INLINE void exponents_##B(const U *parent, size_t n, int shift, unsigned mask,               \
+                              uint8_t *exponents) {                                              \
+        for (size_t i = 0; i < n; i++) exponents[i] = (uint8_t)((parent[i] >> shift) & mask);    \
     }                                                                                            \
-    static void group_##B(const uint8_t *parent, size_t count, int shift, unsigned mask,         \
-                          groups *g) {                                                           \
-        uint32_t next = 0;                                                                       \
-        memset(g->starts, 0, sizeof g->starts);                                                  \
-        g->lane = count / LANES;                                                                 \
-        for (size_t i = 0; i < g->lane; i++)                                                     \
-            for (size_t l = 0; l < LANES; l++)                                                   \
-                g->starts[l][(load_##B(parent, l * g->lane + i) >> shift) & mask]++;             \
-        for (size_t i = LANES * g->lane; i < count; i++)                                         \
-            g->starts[LANES - 1][(load_##B(parent, i) >> shift) & mask]++;                       \
-        for (size_t e = 0; e < 256; e++)                                                         \
-            for (size_t l = 0; l < LANES; l++) {                                                 \
-                uint32_t size = g->starts[l][e];                                                 \
-                g->starts[l][e] = next;                                                          \
-                next += size;                                                                    \
-            }                                                                                    \
+    FAST static void group_##B(const uint8_t *parent, size_t count, int shift, unsigned mask,    \
+                               uint32_t *starts) {                                               \
+        uint32_t tables[4][256], next = 0;                                                       \
+        uint8_t exponents[TILE];                                                                 \
+        U before[TILE];                                                                          \
+        memset(tables, 0, sizeof tables);                                                        \
+        for (size_t at = 0; at < count; at += TILE) {                                            \
+            size_t n = count - at < TILE ? count - at : TILE;                                    \
+            memcpy(before, parent + at * sizeof(U), n * sizeof(U));                              \
+            exponents_##B(before, n, shift, mask, exponents);                                    \
+            count_into(tables, exponents, n);                                                    \
+        }                                                                                        \
+        for (size_t e = 0; e < 256; e++) {                                                       \
+            starts[e] = next;                                                                    \
+            next += tables[0][e] + tables[1][e] + tables[2][e] + tables[3][e];                   \
+        }                                                                                        \
     }                                                                                            \
-    INLINE void scatter_##B(const uint8_t *words, const uint8_t *parent, size_t i, int shift,    \
-                            unsigned mask, uint32_t *starts, uint8_t *planes, size_t stride) {     \
-        U predicted = load_##B(parent, i);                                                       \
-        U folded = fold_##B(load_##B(words, i), predicted);                                      \
-        size_t at = starts[(predicted >> shift) & mask]++;                                       \
-        for (int k = 0; k < B / 8; k++)                                                          \
-            planes[(size_t)k * stride + at] = (uint8_t)(folded >> (8 * k));                      \
+    FAST static void split_grouped_##B(const uint8_t *words, const uint8_t *parent,              \
+                                       size_t count, int shift, unsigned mask, uint8_t *grouped, \
+                                       uint8_t *planes, size_t stride) {                         \
+        uint32_t starts[256];                                                                    \
+        uint8_t exponents[TILE];                                                                 \
+        U tile[TILE], before[TILE];                                                              \
+        group_##B(parent, count, shift, mask, starts);                                           \
+        for (size_t at = 0; at < count; at += TILE) {                                            \
+            size_t n = count - at < TILE ? count - at : TILE;                                    \
+            memcpy(tile, words + at * sizeof(U), n * sizeof(U));                                 \
+            memcpy(before, parent + at * sizeof(U), n * sizeof(U));                              \
+            exponents_##B(before, n, shift, mask, exponents);                                    \
+            for (size_t i = 0; i < n; i++) tile[i] = fold_##B(tile[i], before[i]);               \
+            for (size_t i = 0; i < n; i++)                                                       \
+                memcpy(grouped + starts[exponents[i]]++ * sizeof(U), &tile[i], sizeof(U));       \
+        }                                                                                        \
+        split_words_##B(grouped, count, 0, planes, stride);                                      \
     }                                                                                            \
-    INLINE void gather_##B(const uint8_t *const *planes, const uint8_t *parent, size_t i,        \
-                           int shift, unsigned mask, uint32_t *starts, uint8_t *out) {             \
-        U predicted = load_##B(parent, i), folded = 0, word;                                     \
-        size_t at = starts[(predicted >> shift) & mask]++;                                       \
-        for (int k = 0; k < B / 8; k++) folded |= (U)((U)planes[k][at] << (8 * k));              \
-        word = unfold_##B(folded, predicted);                                                    \
-        memcpy(out + i * sizeof(U), &word, sizeof(U));                                           \
-    }                                                                                            \
-    static void split_grouped_##B(const uint8_t *words, const uint8_t *parent, size_t count,     \
-                                  int shift, unsigned mask, uint8_t *planes, size_t stride) {    \
-        groups g;                                                                                \
-        group_##B(parent, count, shift, mask, &g);                                               \
-        for (size_t i = 0; i < g.lane; i++)                                                      \
-            for (size_t l = 0; l < LANES; l++)                                                   \
-                scatter_##B(words, parent, l * g.lane + i, shift, mask, g.starts[l], planes,     \
-                            stride);                                                             \
-        for (size_t i = LANES * g.lane; i < count; i++)                                          \
-            scatter_##B(words, parent, i, shift, mask, g.starts[LANES - 1], planes, stride);     \
-    }                                                                                            \
-    static void merge_grouped_##B(const uint8_t *const *planes, const uint8_t *parent,           \
-                                  size_t count, int shift, unsigned mask, uint8_t *out) {        \
-        groups g;                                                                                \
-        group_##B(parent, count, shift, mask, &g);                                               \
-        for (size_t i = 0; i < g.lane; i++)                                                      \
-            for (size_t l = 0; l < LANES; l++)                                                   \
-                gather_##B(planes, parent, l * g.lane + i, shift, mask, g.starts[l], out);       \
-        for (size_t i = LANES * g.lane; i < count; i++)                                          \
-            gather_##B(planes, parent, i, shift, mask, g.starts[LANES - 1], out);                \
+    FAST static void merge_grouped_##B(const uint8_t *const *planes, const uint8_t *parent,      \
+                                       size_t count, int shift, unsigned mask, uint8_t *grouped, \
+                                       uint8_t *out) {                                           \
+        uint32_t starts[256];                                                                    \
+        uint8_t exponents[TILE];                                                                 \
+        U tile[TILE], before[TILE];                                                              \
+        merge_words_##B(planes, count, 0, grouped);                                              \
+        group_##B(parent, count, shift, mask, starts);                                           \
+        for (size_t at = 0; at < count; at += TILE) {                                            \
+            size_t n = count - at < TILE ? count - at : TILE;                                    \
+            memcpy(before, parent + at * sizeof(U), n * sizeof(U));                              \
+            exponents_##B(before, n, shift, mask, exponents);                                    \
+            for (size_t i = 0; i < n; i++)                                                       \
+                memcpy(&tile[i], grouped + starts[exponents[i]]++ * sizeof(U), sizeof(U));       \
+            for (size_t i = 0; i < n; i++) tile[i] = unfold_##B(tile[i], before[i]);             \
+            memcpy(out + at * sizeof(U), tile, n * sizeof(U));                                   \
+        }                                                                                        \
     }
 
 GROUPED(16, uint16_t)
@@ -284,7 +283,8 @@ GROUPED(32, uint32_t)
 #endif
 const uint32_t stemma_source_crc32 = STEMMA_SOURCE_CRC32; /* of this file: see native.py */
 
-/* The interface.  `planes` of a split has one row per byte of a word, `stride` bytes apart. */
+/* The interface.  `planes` of a split has one row per byte of a word, `stride` bytes apart.
+   `scratch` is as large as the block. */
 
 void stemma_split(const uint8_t *words, size_t count, int width, int rotated, uint8_t *planes, size_t stride) {
     if (width == 1) split_words_8(words, count, rotated, planes, stride);
@@ -314,14 +314,14 @@ void stemma_merge_residuals(const uint8_t *const *planes, const uint8_t *parent,
     if (width == 8) merge_residuals_64(planes, parent, count, cast, out);
 }
 
-void stemma_split_grouped(const uint8_t *words, const uint8_t *parent, size_t count, int width, int shift, unsigned mask, uint8_t *planes, size_t stride) {
-    if (width == 2) split_grouped_16(words, parent, count, shift, mask & 255u, planes, stride);
-    if (width == 4) split_grouped_32(words, parent, count, shift, mask & 255u, planes, stride);
+void stemma_split_grouped(const uint8_t *words, const uint8_t *parent, size_t count, int width, int shift, unsigned mask, uint8_t *scratch, uint8_t *planes, size_t stride) {
+    if (width == 2) split_grouped_16(words, parent, count, shift, mask & 255u, scratch, planes, stride);
+    if (width == 4) split_grouped_32(words, parent, count, shift, mask & 255u, scratch, planes, stride);
 }
 
-void stemma_merge_grouped(const uint8_t *const *planes, const uint8_t *parent, size_t count, int width, int shift, unsigned mask, uint8_t *out) {
-    if (width == 2) merge_grouped_16(planes, parent, count, shift, mask & 255u, out);
-    if (width == 4) merge_grouped_32(planes, parent, count, shift, mask & 255u, out);
+void stemma_merge_grouped(const uint8_t *const *planes, const uint8_t *parent, size_t count, int width, int shift, unsigned mask, uint8_t *scratch, uint8_t *out) {
+    if (width == 2) merge_grouped_16(planes, parent, count, shift, mask & 255u, scratch, out);
+    if (width == 4) merge_grouped_32(planes, parent, count, shift, mask & 255u, scratch, out);
 }
 
 /* How often each byte occurs: in `counts[0..255]`, or by group in 256 such rows. */
@@ -331,12 +331,9 @@ void stemma_count(const uint8_t *symbols, const uint8_t *groups, size_t count, u
         for (size_t i = 0; i < count; i++) counts[(size_t)groups[i] << 8 | symbols[i]]++;
         return;
     }
-    /* Four tables, so that equal bytes beside each other do not wait for one counter. */
     uint32_t tables[4][256];
     memset(tables, 0, sizeof tables);
-    for (size_t i = 0; i + 4 <= count; i += 4)
-        for (size_t k = 0; k < 4; k++) tables[k][symbols[i + k]]++;
-    for (size_t i = count - count % 4; i < count; i++) tables[0][symbols[i]]++;
+    count_into(tables, symbols, count);
     for (size_t s = 0; s < 256; s++)
         counts[s] = tables[0][s] + tables[1][s] + tables[2][s] + tables[3][s];
 }

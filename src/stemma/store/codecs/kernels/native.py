@@ -46,9 +46,9 @@ _ARGUMENTS: Final = {
     "merge": (_POINTER, _SIZE, _INT, _INT, _POINTER),
     "split_residuals": (_POINTER, _POINTER, _SIZE, _INT, _INT, _POINTER, _SIZE),
     "merge_residuals": (_POINTER, _POINTER, _SIZE, _INT, _INT, _POINTER),
-    "split_grouped": (_POINTER, _POINTER, _SIZE, _INT, _INT, _INT, _POINTER, _SIZE),
+    "split_grouped": (_POINTER, _POINTER, _SIZE, _INT, _INT, _INT, _POINTER, _POINTER, _SIZE),
     "count": (_POINTER, _POINTER, _SIZE, _POINTER),
-    "merge_grouped": (_POINTER, _POINTER, _SIZE, _INT, _INT, _INT, _POINTER),
+    "merge_grouped": (_POINTER, _POINTER, _SIZE, _INT, _INT, _INT, _POINTER, _POINTER),
 }
 _PROBES: Final = (
     *((dtype, dtype) for dtype in ("uint8", "int16", "bfloat16", "float16", "float32", "float64")),
@@ -141,12 +141,14 @@ class NativeKernels(Kernels):
     @override
     def split_grouped(self, words: Words, dtype: str, parent: Words, planes: Planes) -> None:
         source, before = _Input(words, dtype), _Input(parent, dtype, len(words))
+        scratch = np.empty(len(words), dtype=f"<u{word_bytes(dtype)}")
         self._library.stemma_split_grouped(
             source.address,
             before.address,
             len(words),
             word_bytes(dtype),
             *exponent_field(dtype),
+            _writable(scratch),
             _rows(planes, len(words), dtype),
             len(words),
         )
@@ -156,12 +158,14 @@ class NativeKernels(Kernels):
         self, planes: Sequence[Planes], dtype: str, parent: Words, out: Words
     ) -> None:
         rows, before = _Rows(planes, len(out), dtype), _Input(parent, dtype, len(out))
+        scratch = np.empty(len(out), dtype=f"<u{word_bytes(dtype)}")
         self._library.stemma_merge_grouped(
             rows.address,
             before.address,
             len(out),
             word_bytes(dtype),
             *exponent_field(dtype),
+            _writable(scratch),
             _output(out, dtype),
         )
 
