@@ -206,7 +206,7 @@ def encode_block_frame(
         len(encoded.payload),
     )
     header += pack_chunks(chunks)
-    return header + blake3_raw(header) + encoded.payload
+    return b"".join([header, blake3_raw(header), encoded.payload])
 
 
 def _damaged(key: str, detail: str) -> IntegrityError:
@@ -281,7 +281,7 @@ def decode_frame(
         IntegrityError: If header, codec or sizes are not sound, or as ``parents`` raises.
     """
     header = decode_header(data, key)
-    stored = data[header.body_offset :]
+    stored = memoryview(data)[header.body_offset :]
     if len(stored) != header.stored_bytes:
         raise _damaged(key, "truncated, or followed by other bytes")
     if header.block is not None:
@@ -291,7 +291,7 @@ def decode_frame(
         parent = parents(link) if link is not None and parents is not None else None
         return header, _decode_block(header, header.block, stored, parent, key)
     if header.codec == _RAW:
-        body = stored
+        body = bytes(stored)
     else:
         try:
             body = ZstdDecompressor().decompress(
@@ -305,7 +305,7 @@ def decode_frame(
 
 
 def _decode_block(
-    header: Header, block: BlockFacts, stored: bytes, parent: Parent | None, key: str
+    header: Header, block: BlockFacts, stored: memoryview, parent: Parent | None, key: str
 ) -> bytes:
     encoded = EncodedBlock(method=Method(header.codec), payload=stored)
     try:

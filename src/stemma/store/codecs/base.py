@@ -47,4 +47,4 @@ class EncodedBlock:
     """
 
     method: Method
-    payload: bytes
+    payload: bytes | memoryview

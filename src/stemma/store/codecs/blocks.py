@@ -113,7 +113,7 @@ def decode_block(
     if method is Method.RAW:
         if len(payload) != size_bytes:
             raise damaged(f"{len(payload)} raw bytes instead of {size_bytes}")
-        return payload
+        return bytes(payload)
     if not size_bytes:
         raise damaged(f"an empty block stored by {method.name}")
     if method is Method.ZSTD:

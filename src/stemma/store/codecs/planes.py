@@ -51,7 +51,7 @@ def _is_noise(plane: Planes) -> bool:
     )
 
 
-def unpack(payload: bytes, width: int, count: int) -> list[Planes]:
+def unpack(payload: bytes | memoryview, width: int, count: int) -> list[Planes]:
     """Return ``width`` planes of ``count`` bytes each.
 
     Raises:
