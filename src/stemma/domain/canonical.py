@@ -35,12 +35,14 @@ def _encode_hook(value: object) -> object:
 
 
 def _decode_hook(kind: type, value: object) -> object:
-    if kind is Digest and isinstance(value, str):
-        try:
-            return Digest.parse(value)
-        except InvalidInputError as error:
-            raise ValueError(error.message) from error
-    raise NotImplementedError(kind.__name__)
+    if kind is not Digest:
+        raise NotImplementedError(kind.__name__)
+    if not isinstance(value, str):
+        raise ValueError(f"a digest must be a text, not {type(value).__name__}")  # noqa: TRY004 - msgspec passes only this on
+    try:
+        return Digest.parse(value)
+    except InvalidInputError as error:
+        raise ValueError(error.message) from error
 
 
 def timestamp(moment: datetime) -> str:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError
+from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError, frame_content_size
 
 from stemma.domain.errors import IntegrityError
 from stemma.store.codecs.base import BLOCK_BYTES, EncodedBlock, Method, Parent
@@ -294,6 +294,9 @@ def decode_frame(
         body = bytes(stored)
     else:
         try:
+            # A stated size is allocated before anything else is looked at.
+            if frame_content_size(stored) > header.body_bytes:
+                raise _damaged(key, "its body states another size than its header")
             body = ZstdDecompressor().decompress(
                 stored, max_output_size=BODY_LIMIT_BYTES, allow_extra_data=False
             )

@@ -16,6 +16,7 @@ from stemma.domain.canonical import decode, encode, from_plain, timestamp, to_pl
 from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.manifest import Manifest, decode_manifest
+from stemma.domain.tree import decode_tree
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "manifest"
 SCALARS = st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8)
@@ -157,3 +158,10 @@ def test_a_record_type_nobody_taught_to_read_is_a_programming_error() -> None:
     """A record with an unknown type would be half read."""
     with pytest.raises(NotImplementedError, match="complex"):
         from_plain("x", complex)
+
+
+def test_a_digest_that_is_no_text_is_refused_as_one_of_our_errors() -> None:
+    """A tree with a number for a digest ended doctor with a traceback."""
+    tree = b'{"entries":[{"digest":5,"kind":"file","path":"a","size_bytes":5}]}'
+    with pytest.raises(InvalidInputError, match="must be a text, not int"):
+        decode_tree(tree)

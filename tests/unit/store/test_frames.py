@@ -153,3 +153,11 @@ def test_cutting_loses_nothing_and_is_local() -> None:
     assert b"".join(piece.data for piece in chunks) == data
     assert all(blake3_raw(piece.data) == piece.digest for piece in chunks)
     assert list(cut(io.BytesIO(b""))) == []
+
+
+def test_a_body_that_states_a_size_of_its_own_is_refused_before_it_is_unpacked() -> None:
+    """Thirteen damaged bytes would take three gigabytes of memory."""
+    stated = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 3 << 30) + b"\1\0\0"
+    header = struct.pack("<4sBBHIII", b"STMF", 1, 1, 0, 1, 5, len(stated)) + pack_chunks([HELLO])
+    with pytest.raises(IntegrityError, match="another size than its header"):
+        decode_frame(header + blake3_raw(header) + stated, "frames/x")

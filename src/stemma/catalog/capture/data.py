@@ -14,7 +14,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import tokenize
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +54,21 @@ _SAMPLE_SUFFIXES: Final = frozenset(
     | {".ogg", ".png", ".tif", ".tiff", ".wav", ".webp"}
 )
 """Files of these kinds are one row each: an image, a sound."""
+
+_UNREADABLE: Final = (
+    UnreadableTableError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What numpy and zipfile raise for a file that is not what its name says, and ours."""
+_BOMB_BYTES: Final = 256 << 20
+_BOMB_RATIO: Final = 100
+"""An archive that grows to more than both is not unpacked: the memory would not hold it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +170,7 @@ def _read_pin(path: Path) -> tuple[dict[str, Path], dict[str, tuple[int, int]], 
 def _read_file(path: Path, label_columns: Sequence[str]) -> _Content:
     try:
         return _parse_file(path, label_columns)
-    except (UnreadableTableError, zipfile.BadZipFile, EOFError, ValueError):
+    except _UNREADABLE:
         # Recorded as it is: a file that only looks like a table is still the user's data.
         return _opaque(path)
 
@@ -241,6 +258,7 @@ def _read_numpy(path: Path, label_columns: Sequence[str]) -> _Content:
         arrays = {"features": np.load(path, mmap_mode="r", allow_pickle=False)}
     else:
         # Opened here, for numpy leaves its own file open when the archive is malformed.
+        _refuse_bomb(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in sorted(archive.files)}
     wanted = frozenset(label_columns) or LABEL_NAMES
@@ -256,6 +274,13 @@ def _read_numpy(path: Path, label_columns: Sequence[str]) -> _Content:
         statistics=_array_statistics(arrays, ()),
         row_digests=digest_rows(features) if features is not None else None,
     )
+
+
+def _refuse_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        size_bytes = sum(member.file_size for member in archive.infolist())
+    if size_bytes > max(_BOMB_BYTES, _BOMB_RATIO * path.stat().st_size):
+        raise UnreadableTableError(f"{path} would unpack to {size_bytes} bytes")
 
 
 def _read_parquet(path: Path) -> _Content:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from stemma.catalog.capture.data import capture_dataset_arrays, capture_dataset_path, digest_rows
 from stemma.domain.component import DatasetRole
@@ -297,3 +300,32 @@ def test_a_large_csv_is_read_in_bounded_memory(tmp_path: Path) -> None:
     assert capture_dataset_path("d", file).row_count == 60_000
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
     assert sys.platform != "linux" or grown_kib * 1024 < max(file.stat().st_size, 24 << 20)
+
+
+def _deflated(member: bytes) -> bytes:
+    """Return a compressed archive whose middle is damaged, unless that would change its size."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w.npy", member)
+    data = bytearray(buffer.getvalue())
+    data[40] ^= 0xFF
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.npy", b"\x93NUMPY\x01\x00\x30\x00{'descr': '<f4', 'shape': ((3,\n" + b" " * 17),
+        ("cut.npz", _deflated(b"\x93NUMPY\x01\x00" + bytes(3000))),
+        ("bomb.npz", _deflated(bytes(300 << 20))),
+    ],
+)
+def test_broken_arrays_are_recorded_as_they_are(tmp_path: Path, name: str, content: bytes) -> None:
+    """A training whose data cannot be read as rows would not be recorded at all."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    captured = capture_dataset_path("d", path)
+    assert (captured.row_count, captured.columns) == (-1, ())
+    assert captured.canonical_digest == blake3(content).hexdigest()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
