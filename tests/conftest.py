@@ -118,6 +118,7 @@ class Wire(ThreadingHTTPServer):
 
     Attributes:
         answered: Method, path and status of each request, in order.
+        signed: The authorization of the newest request.
         harm: Says what becomes of a request, by its number (from 1), method and path: ``""``,
             a status such as ``503``, ``reset`` before an answer, ``lost`` after the request was
             carried out, ``cut`` in the middle of the body, ``flip`` a bit, ``short`` a byte.
@@ -133,6 +134,7 @@ class Wire(ThreadingHTTPServer):
         self.answered: list[tuple[str, str, int]] = []
         self.harm: Callable[[int, str, str], str] = lambda _number, _method, _path: ""
         self.guard = threading.Lock()
+        self.signed = ""
         self.number = 0
 
     @property
@@ -167,6 +169,7 @@ class _WireHandler(BaseHTTPRequestHandler):
         wire = self.server
         with wire.guard:
             wire.number += 1
+            wire.signed = self.headers.get("authorization", "")
             harm = wire.harm(wire.number, self.command, self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if harm == "reset":

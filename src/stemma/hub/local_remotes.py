@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from stemma.hub.remotes import (
 )
 from stemma.store.backends.addresses import FOLDER, parse_address
 from stemma.store.backends.base import BlobBackend
+from stemma.store.backends.logins import forget_login, write_login
 from stemma.store.backends.opening import open_backend
 from stemma.store.checking import damaged, put_sound
 from stemma.store.fetching import Fetcher
@@ -114,6 +115,15 @@ class LocalRemotes(RemoteVerbs):
         backend = self._open(remote, may_create=True)
         next(iter(backend.list(records_prefix(build.RELEASE))), None)
         return remote
+
+    @override
+    def store_login(self, name: str, told: Mapping[str, str]) -> Path:
+        address = parse_address(self.find_remote(name).url)
+        return write_login(address, os.environ, told)
+
+    @override
+    def forget_login(self, name: str) -> bool:
+        return forget_login(parse_address(self.find_remote(name).url), os.environ)
 
     def _named(self, name: str) -> Remote:
         found = self._parts.load_remotes()

@@ -10,9 +10,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from stemma.domain.digest import Digest
@@ -169,6 +170,22 @@ class RemoteVerbs(Protocol):
             NotFoundError: If there is no such remote, bucket or folder.
             UnavailableError: If it does not answer.
         """
+        ...
+
+    def store_login(self, name: str, told: Mapping[str, str]) -> Path:
+        """Store credentials for one remote outside of the project; returns the file.
+
+        Args:
+            name: Name or address; empty: the one that is meant.
+            told: Variables as the cloud's own tools call them.
+
+        Raises:
+            InvalidInputError: If they do not open such a remote (``bad-login``).
+        """
+        ...
+
+    def forget_login(self, name: str) -> bool:
+        """Remove what ``store_login`` stored; returns whether there was anything."""
         ...
 
     def push(

@@ -46,6 +46,8 @@ _CHAINS: Final = {
     ("A folder, on a disk that is shared", "stemma remote add backup /mnt/backup/models"),
     ("What there is", "stemma remote list"),
     ("Where credentials come from, and whether they work", "stemma remote login origin"),
+    ("Store a key for one remote, outside the project", "stemma remote login origin --store"),
+    ("The same in a job", "stemma remote login origin --store < key.env"),
     ("Forget one; what it holds stays", "stemma remote remove backup"),
 )
 @click.argument(
@@ -54,10 +56,24 @@ _CHAINS: Final = {
     nargs=-1,
     shell_complete=lambda _ctx, _param, start: [it for it in _ACTIONS if it.startswith(start)],
 )
-def command(console: Console, *, words: tuple[str, ...]) -> ExitCode:
+@click.option(
+    "--store",
+    "is_stored",
+    is_flag=True,
+    help="With login: ask for a key, or read lines of NAME=VALUE, and keep it for this remote.",
+)
+@click.option(
+    "--forget", "is_forgotten", is_flag=True, help="With login: remove the key that was stored."
+)
+def command(
+    console: Console, *, words: tuple[str, ...], is_stored: bool, is_forgotten: bool
+) -> ExitCode:
     """Name the places that versions are shared through; kept in stemma.toml, without secrets."""
     action, *rest = words or ("list",)
     _check(action, rest)
+    if (is_stored or is_forgotten) and (action != "login" or is_stored == is_forgotten):
+        context = click.get_current_context(silent=True)
+        raise click.UsageError("remote login takes --store or --forget", ctx=context)
     with opened_remotes() as hub:
         match action:
             case "add":
@@ -66,8 +82,13 @@ def command(console: Console, *, words: tuple[str, ...]) -> ExitCode:
             case "remove":
                 remote = hub.remove_remote(*rest)
                 console.show(_one(remote.name, remote.url, "removed; what it holds stays"))
+            case "login" if is_forgotten:
+                _forget(console, hub, rest[0] if rest else "")
             case "login":
-                _login(console, hub, rest[0] if rest else "")
+                name = rest[0] if rest else ""
+                if is_stored:
+                    _store(console, hub, name)
+                _login(console, hub, name)
             case _:
                 _list(console, hub)
     return ExitCode.DONE
@@ -110,6 +131,43 @@ def _list(console: Console, hub: RemoteHub) -> None:
     )
 
 
+def _store(console: Console, hub: RemoteHub, name: str) -> None:
+    """Take a key from whoever sits there, or from standard input; never from the command line."""
+    import sys
+
+    from stemma.store.backends.logins import parse_login
+
+    remote = hub.find_remote(name)
+    told = _asked(remote.url) if sys.stdin.isatty() else parse_login(sys.stdin.read())
+    console.note(f"kept in {hub.store_login(name, told)}, for you alone")
+
+
+def _asked(url: str) -> dict[str, str]:
+    from stemma.store.backends.logins import ACCEPTED, SECRET
+
+    return {
+        name: click.prompt(
+            name, default="", show_default=False, hide_input=name in SECRET, err=True
+        )
+        for name in ACCEPTED.get(url.partition("://")[0], ())
+    }
+
+
+def _forget(console: Console, hub: RemoteHub, name: str) -> None:
+    from stemma.cli import render
+
+    remote = hub.find_remote(name)
+    was_there = hub.forget_login(name)
+    what = "the key that was stored is removed" if was_there else "no key was stored"
+    console.show(
+        Answer(
+            payload={"name": remote.name, "url": remote.url, "was_stored": was_there},
+            card=[f"{render.DONE if was_there else render.NOTED} {remote.label}   {what}"],
+            rows=[[remote.label, "removed" if was_there else "none"]],
+        )
+    )
+
+
 def _login(console: Console, hub: RemoteHub, name: str) -> None:
     """Say where credentials come from before asking: who has none must read it, too."""
     from stemma.cli import render
@@ -118,6 +176,8 @@ def _login(console: Console, hub: RemoteHub, name: str) -> None:
     scheme, separator, _ = remote.url.partition("://")
     chain = _CHAINS[scheme if separator else "file"]
     console.note(f"{remote.url} is opened with the first of these that is set:")
+    if separator:
+        console.note("  a key that stemma remote login --store was told for this remote")
     for line in chain:
         console.note(f"  {line}")
     hub.check_remote(name)

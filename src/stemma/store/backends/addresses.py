@@ -22,6 +22,7 @@ from stemma.domain.errors import InvalidInputError
 
 FOLDER: Final = "file"
 _CLOUD: Final = frozenset({"s3", "gs", "az"})
+_SHELLS: Final = frozenset({"ssh", "sftp", "scp"})
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://")
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,221}")
 
@@ -74,6 +75,13 @@ def parse_address(text: str, *, folder: Path | None = None) -> Address:
         )
     if parts.scheme == FOLDER and not parts.netloc and parts.path.startswith("/"):
         return Address(scheme=FOLDER, bucket="", path=os.path.normpath(unquote(parts.path)))
+    if parts.scheme in _SHELLS:
+        raise InvalidInputError(
+            f"{parts.scheme}:// is no remote: {parts.netloc} must be mounted as a folder",
+            code="bad-remote-url",
+            hint=f"sshfs {parts.netloc}:{parts.path or '.'} FOLDER, then: stemma remote add"
+            " NAME FOLDER",
+        )
     if parts.scheme not in _CLOUD:
         raise _bad(text, f"{parts.scheme}:// is not known")
     if not _BUCKET.fullmatch(parts.netloc):

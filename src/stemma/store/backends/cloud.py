@@ -7,7 +7,8 @@ Invariants:
       content, so the bytes are the same.
     * Requests that fail for a passing reason are repeated with growing pauses, at most six
       times in a minute; then the error says that the same command may work later.
-    * Credentials come from the environment and the usual files only, and are never stored.
+    * Credentials come from what login stored for the address, the environment and the usual
+      files; no message, and no cause of an error, holds one.
 
 It relies on the store's listing in order of key, as all three document.  It does not
 verify contents.
@@ -15,13 +16,15 @@ verify contents.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar, final
 
 import obstore
 from obstore.exceptions import (
@@ -38,12 +41,15 @@ from stemma.store.backends.base import BlobStat, check_key
 from stemma.store.backends.credentials import (
     azure_config,
     azure_endpoint,
+    azure_provider,
     google_config,
     google_endpoint,
     no_credentials,
     s3_config,
     s3_endpoint,
+    s3_provider,
 )
+from stemma.store.backends.logins import SECRET
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -63,8 +69,17 @@ _NOT_ALLOWED: Final = (
 )
 _METADATA_NAMES: Final = ("169.254.169.254", "metadata.google.internal", "MissingCredential")
 
+_SIGNED_QUERY: Final = re.compile(r"\?[^\s\"']*\bsig(nature)?=[^\s\"']*", re.IGNORECASE)
+NO_LOGIN: Final[Mapping[str, str]] = MappingProxyType({})
 _AnswerT = TypeVar("_AnswerT")
 Store = S3Store | GCSStore | AzureStore
+
+
+class _Options(TypedDict):
+    """What every kind of store is opened with."""
+
+    client_options: ClientConfig
+    retry_config: RetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +99,8 @@ def open_cloud(
     address: Address,
     variables: Mapping[str, str],
     waiting: Waiting = Waiting(),
+    *,
+    login: Mapping[str, str] = NO_LOGIN,
 ) -> CloudBackend:
     """Return the backend of a bucket, with credentials from the usual places.
 
@@ -91,6 +108,7 @@ def open_cloud(
         address: Which bucket, and the prefix in it.
         variables: Environment variables.
         waiting: When to give up.
+        login: What was stored for this address; it comes before all others.
 
     Raises:
         DeniedError: If there are none (``no-credentials``).
@@ -107,41 +125,46 @@ def open_cloud(
         "retry_timeout": timedelta(seconds=waiting.retry_seconds),
         "backoff": {"init_backoff": timedelta(milliseconds=200), "base": 2},
     }
-    with _translated(address, ""):
-        store = _open_store(address, variables, client, retry)
-    return CloudBackend(store, address, waiting)
+    secrets = tuple(
+        value for name, value in {**variables, **login}.items() if value and name in SECRET
+    )
+    named = _Named(address, secrets)
+    with named.translated(""):
+        store = _open_store(
+            address, variables, login, {"client_options": client, "retry_config": retry}
+        )
+    return CloudBackend(store, named, waiting)
 
 
 def _open_store(
-    address: Address, variables: Mapping[str, str], client: ClientConfig, retry: RetryConfig
+    address: Address, variables: Mapping[str, str], login: Mapping[str, str], options: _Options
 ) -> Store:
+    client = options["client_options"]
     prefix = address.path or None
     match address.scheme:
         case "s3":
-            s3 = s3_config(address, variables)
+            s3 = s3_config(address, variables, login)
             client["allow_http"] = _is_plain(s3_endpoint(s3, variables))
             return S3Store(
-                address.bucket, prefix=prefix, config=s3, client_options=client, retry_config=retry
-            )
-        case "gs":
-            google = google_config(address, variables)
-            client["allow_http"] = _is_plain(google_endpoint(google, variables))
-            return GCSStore(
                 address.bucket,
                 prefix=prefix,
-                config=google,
-                client_options=client,
-                retry_config=retry,
+                config=s3,
+                credential_provider=s3_provider(login),
+                **options,
             )
+        case "gs":
+            google = google_config(address, variables, login)
+            client["allow_http"] = _is_plain(google_endpoint(google, variables))
+            return GCSStore(address.bucket, prefix=prefix, config=google, **options)
         case _:
-            azure = azure_config(address, variables)
-            client["allow_http"] = _is_plain(azure_endpoint(variables))
+            azure = azure_config(address, variables, login)
+            client["allow_http"] = _is_plain(azure_endpoint(azure, variables))
             return AzureStore(
                 address.bucket,
                 prefix=prefix,
                 config=azure,
-                client_options=client,
-                retry_config=retry,
+                credential_provider=azure_provider(login),
+                **options,
             )
 
 
@@ -149,14 +172,40 @@ def _is_plain(endpoint: str) -> bool:
     return endpoint.startswith("http://")
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Where requests go, and what must never be shown of them."""
+
+    address: Address
+    secrets: tuple[str, ...]
+
+    @contextmanager
+    def translated(self, key: str) -> Iterator[None]:
+        """Raise what the cloud library raises as errors of our own."""
+        try:
+            yield
+        except (BaseError, FileNotFoundError) as error:
+            text = str(error)
+            told = self._without_secrets(text)
+            ours = _translate(error, told, self.address, key)
+            if told != text:
+                raise ours from None  # a traceback shows the text of causes
+            raise ours from error
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return _SIGNED_QUERY.sub("?***", text)
+
+
 @final
 class CloudBackend:
     """Blobs as objects of one bucket, under a prefix."""
 
-    def __init__(self, store: Store, address: Address, waiting: Waiting = Waiting()) -> None:
+    def __init__(self, store: Store, named: _Named, waiting: Waiting) -> None:
         """Stand on a store; nothing is asked yet."""
         self._store = store
-        self._address = address
+        self._named = named
         self._waiting = waiting
 
     def _ask(self, request: Callable[[], _AnswerT]) -> _AnswerT:
@@ -180,7 +229,7 @@ class CloudBackend:
     def put(self, key: str, data: bytes) -> bool:
         """Write a blob durably unless the key exists; return whether it was created."""
         check_key(key)
-        with _translated(self._address, key):
+        with self._named.translated(key):
             if len(data) > _MULTIPART_BYTES:
                 if self.exists(key):
                     return False
@@ -209,7 +258,7 @@ class CloudBackend:
     def get(self, key: str) -> bytes:
         """Return a blob."""
         check_key(key)
-        with _translated(self._address, key):
+        with self._named.translated(key):
             return self._ask(lambda: bytes(obstore.get(self._store, key).bytes()))
 
     def get_range(self, key: str, offset: int, size_bytes: int) -> bytes:
@@ -218,7 +267,7 @@ class CloudBackend:
         if not size_bytes:
             self.size(key)  # a missing blob has no empty range either
             return b""
-        with _translated(self._address, key):
+        with self._named.translated(key):
             try:
                 return self._ask(
                     lambda: bytes(
@@ -243,14 +292,14 @@ class CloudBackend:
     def size(self, key: str) -> int:
         """Return a blob's size in bytes."""
         check_key(key)
-        with _translated(self._address, key):
+        with self._named.translated(key):
             return int(self._ask(lambda: obstore.head(self._store, key))["size"])
 
     def list(self, prefix: str = "") -> Iterator[BlobStat]:
         """Yield every blob whose key starts with ``prefix``, in order of key."""
         # The store takes whole folders for prefixes only.
         folder = prefix.rpartition("/")[0]
-        with _translated(self._address, prefix):
+        with self._named.translated(prefix):
             for batch in obstore.list(self._store, folder or None, chunk_size=_LIST_CHUNK):
                 for item in batch:
                     if item["path"].startswith(prefix):
@@ -273,7 +322,7 @@ class CloudBackend:
             check_key(key)
         if not doomed:
             return
-        with _translated(self._address, doomed[0]):
+        with self._named.translated(doomed[0]):
             try:
                 self._ask(lambda: obstore.delete(self._store, doomed))
             except FileNotFoundError:
@@ -302,18 +351,9 @@ def _is_past_the_end(error: BaseError) -> bool:
 # errors -------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _translated(address: Address, key: str) -> Iterator[None]:
-    """Raise what the cloud library raises as errors of our own."""
-    try:
-        yield
-    except (BaseError, FileNotFoundError) as error:
-        raise _translate(error, address, key) from error
-
-
-def _translate(error: Exception, address: Address, key: str) -> StemmaError:
+def _translate(error: Exception, told: str, address: Address, key: str) -> StemmaError:
     # The library gives one class for most failures; the status stands in the text.
-    text = str(error).partition("\n\nDebug source:")[0]
+    text = told.partition("\n\nDebug source:")[0]
     if any(sign in text for sign in _NO_BUCKET):
         return NotFoundError(
             f"there is no bucket {address.bucket} at {address.url}",

@@ -7,7 +7,7 @@ Invariants:
       has its own, is recognised within a second.
 
 Opening a bucket with them is ``stemma.store.backends.cloud``; storing what login is told is
-``stemma.hub.logins``.
+``stemma.store.backends.logins``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import configparser
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,7 +24,7 @@ from stemma.domain.errors import DeniedError
 from stemma.store.backends.addresses import Address
 
 if TYPE_CHECKING:
-    from obstore.store import AzureConfig, GCSConfig, S3Config
+    from obstore.store import AzureConfig, AzureCredential, GCSConfig, S3Config, S3Credential
 
 _METADATA_HOST: Final = ("169.254.169.254", 80)
 _METADATA_SECONDS: Final = 1.0
@@ -86,12 +86,18 @@ def no_credentials(address: Address) -> DeniedError:
     )
 
 
-def s3_config(address: Address, variables: Mapping[str, str]) -> S3Config:
+def s3_config(address: Address, variables: Mapping[str, str], login: Mapping[str, str]) -> S3Config:
     """Return what the environment does not say itself: the profile's keys, region, endpoint.
 
     Raises:
         DeniedError: If there are no credentials anywhere.
     """
+    if login:
+        region = login.get("AWS_REGION") or variables.get("AWS_REGION", "us-east-1")
+        told: S3Config = {"region": region}
+        if "AWS_ENDPOINT_URL" in login:
+            told["endpoint"] = login["AWS_ENDPOINT_URL"]
+        return told
     profile = _read_profile(variables)
     config: S3Config = {}
     if not variables.get("AWS_ACCESS_KEY_ID") and "aws_access_key_id" in profile.credentials:
@@ -110,17 +116,35 @@ def s3_config(address: Address, variables: Mapping[str, str]) -> S3Config:
 
 def s3_endpoint(config: S3Config, variables: Mapping[str, str]) -> str:
     """Return the server that speaks S3; empty for Amazon's own."""
+    if "endpoint" in config:
+        return config["endpoint"]
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    named = next((variables[name] for name in names if variables.get(name)), "")
-    return named or config.get("endpoint", "")
+    return next((variables[name] for name in names if variables.get(name)), "")
 
 
-def google_config(address: Address, variables: Mapping[str, str]) -> GCSConfig:
+def s3_provider(login: Mapping[str, str]) -> Callable[[], S3Credential] | None:
+    """Return what gives the keys that login stored, so that none of the environment mixes in."""
+    if not login:
+        return None
+    credential: S3Credential = {
+        "access_key_id": login["AWS_ACCESS_KEY_ID"],
+        "secret_access_key": login["AWS_SECRET_ACCESS_KEY"],
+        "token": login.get("AWS_SESSION_TOKEN"),
+        "expires_at": None,
+    }
+    return lambda: credential
+
+
+def google_config(
+    address: Address, variables: Mapping[str, str], login: Mapping[str, str]
+) -> GCSConfig:
     """Return what the environment does not say in obstore's words.
 
     Raises:
         DeniedError: If there are no credentials anywhere.
     """
+    if login:
+        return {"service_account_key": login["GOOGLE_SERVICE_ACCOUNT_KEY"]}
     home = Path(variables.get("HOME", "/nonexistent")) / ".config" / "gcloud"
     is_logged_in = (home / "application_default_credentials.json").is_file()
     if not is_logged_in and not _has_credentials(address, variables):
@@ -146,12 +170,19 @@ def google_endpoint(config: GCSConfig, variables: Mapping[str, str]) -> str:
     return config.get("base_url", "") or variables.get("GOOGLE_BASE_URL", "")
 
 
-def azure_config(address: Address, variables: Mapping[str, str]) -> AzureConfig:
+def azure_config(
+    address: Address, variables: Mapping[str, str], login: Mapping[str, str]
+) -> AzureConfig:
     """Return what the environment does not say itself.
 
     Raises:
         DeniedError: If there are no credentials anywhere, or no account is named.
     """
+    if login:
+        told: AzureConfig = {"account_name": login["AZURE_STORAGE_ACCOUNT_NAME"]}
+        if "AZURE_STORAGE_ENDPOINT" in login:
+            told["endpoint"] = login["AZURE_STORAGE_ENDPOINT"]
+        return told
     is_emulated = variables.get("AZURE_STORAGE_USE_EMULATOR", "").lower() in _YES
     has_account = is_emulated or variables.get("AZURE_STORAGE_ACCOUNT_NAME")
     if not has_account or not _has_credentials(address, variables):
@@ -159,8 +190,22 @@ def azure_config(address: Address, variables: Mapping[str, str]) -> AzureConfig:
     return {}
 
 
-def azure_endpoint(variables: Mapping[str, str]) -> str:
+def azure_provider(login: Mapping[str, str]) -> Callable[[], AzureCredential] | None:
+    """Return what gives the key or token that login stored."""
+    if not login:
+        return None
+    credential: AzureCredential
+    if "AZURE_STORAGE_ACCOUNT_KEY" in login:
+        credential = {"access_key": login["AZURE_STORAGE_ACCOUNT_KEY"], "expires_at": None}
+    else:
+        credential = {"sas_token": login["AZURE_STORAGE_SAS_TOKEN"], "expires_at": None}
+    return lambda: credential
+
+
+def azure_endpoint(config: AzureConfig, variables: Mapping[str, str]) -> str:
     """Return the server that speaks Azure's words; empty for Azure's own."""
+    if "endpoint" in config:
+        return config["endpoint"]
     if variables.get("AZURE_STORAGE_USE_EMULATOR", "").lower() in _YES:
         return "http://"
     names = ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")

@@ -14,6 +14,7 @@ from stemma.domain.errors import InvalidInputError
 from stemma.store.backends.addresses import FOLDER, Address
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.local import LocalBackend
+from stemma.store.backends.logins import read_login
 
 
 def open_backend(address: Address, variables: Mapping[str, str]) -> BlobBackend:
@@ -25,7 +26,8 @@ def open_backend(address: Address, variables: Mapping[str, str]) -> BlobBackend:
 
     Raises:
         InvalidInputError: If the cloud library is not installed (``extra-missing``).
-        DeniedError: If there are no credentials (``no-credentials``).
+        DeniedError: If there are no credentials (``no-credentials``), or others can read
+            those that login stored (``login-exposed``).
     """
     if address.scheme == FOLDER:
         return LocalBackend(Path(address.path))
@@ -39,4 +41,4 @@ def open_backend(address: Address, variables: Mapping[str, str]) -> BlobBackend:
             code="extra-missing",
             hint="pip install 'stemma-ml[cloud]'",
         ) from error
-    return open_cloud(address, variables)
+    return open_cloud(address, variables, login=read_login(address, variables))

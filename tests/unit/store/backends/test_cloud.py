@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from stemma.domain.errors import DeniedError, NotFoundError, UnavailableError
 from stemma.store.backends.addresses import parse_address
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.cloud import Waiting, open_cloud
+from stemma.store.backends.logins import forget_login, write_login
+from stemma.store.backends.opening import open_backend
 
 _ADDRESS = parse_address("s3://nobody-has-this/a")
 _BRIEF = Waiting(retry_count=1, retry_seconds=2)
@@ -75,7 +78,7 @@ def test_a_server_that_is_not_there_may_be_tried_again(monkeypatch: pytest.Monke
     )
     for ask in (lambda: backend.get("a/b"), lambda: backend.put("a/b", b""), backend.list):
         with pytest.raises(UnavailableError) as caught:
-            list(ask() or [])  # type: ignore[call-overload]
+            list(ask() or [])  # type: ignore[arg-type]
         assert caught.value.code == "remote-unavailable"
         assert caught.value.is_retryable
 
@@ -91,6 +94,48 @@ def test_a_bucket_that_is_not_there_is_named(
     backend = open_cloud(parse_address("s3://another-one/a"), os.environ, _BRIEF)
     for ask in (lambda: backend.get("a/b"), lambda: backend.put("a/b", b""), backend.list):
         with pytest.raises(NotFoundError) as caught:
-            list(ask() or [])  # type: ignore[call-overload]
+            list(ask() or [])  # type: ignore[arg-type]
         assert caught.value.code == "bucket-not-found"
         assert "another-one" in caught.value.message
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_stored_key_comes_before_the_environment_and_is_never_shown(
+    s3_server: Any, wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key of another account would be tried, or a log would hold this one."""
+    s3_server.make_bucket("with-a-login")
+    address = parse_address("s3://with-a-login/a")
+    secret = "very-secret-key"  # noqa: S105 - of nobody
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "of-another-account")
+    login = {
+        "AWS_ACCESS_KEY_ID": "mine",
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_ENDPOINT_URL": wire.url,
+    }
+    write_login(address, os.environ, login)
+    backend = open_backend(address, os.environ)
+    assert backend.put("a/b", b"x")
+    assert backend.get("a/b") == b"x"
+    assert "Credential=mine/" in wire.signed
+    assert "security-token" not in wire.signed
+    wire.harm = lambda _number, _method, _path: "403"
+    with pytest.raises(DeniedError) as caught:
+        backend.get(f"a/{secret}")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert secret not in shown.replace('backend.get(f"a/{secret}")', "")
+    assert "***" in caught.value.message
+    assert forget_login(address, os.environ)
+
+
+def test_machines_without_an_account_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's and Azure's libraries would ask a network that is not there for minutes."""
+    for name in [name for name in os.environ if name.startswith(("GOOGLE_", "AZURE_", "STORAGE_"))]:
+        monkeypatch.delenv(name)
+    for url in ("gs://bucket/a", "az://bucket/a"):
+        with pytest.raises(DeniedError) as caught:
+            open_backend(parse_address(url), os.environ)
+        assert caught.value.code == "no-credentials"
+        assert caught.value.hint == f"stemma remote login {url}"
