@@ -192,6 +192,36 @@ class DoctorReport:
         return all(finding.is_harmless for finding in self.findings)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """Something that was damaged or missing and is whole again.
+
+    Attributes:
+        what: Digest of a file or tree, or key of a record.
+        source: Where the copy was: ``the trash``, a remote, a path.
+    """
+
+    what: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """What ``doctor --repair`` did.
+
+    Attributes:
+        restored: What is whole again.
+        set_aside: Keys of damaged objects that nothing needs and that went to the trash.
+        notes: What did not answer, in words.
+        after: What is found now.
+    """
+
+    restored: tuple[Restored, ...]
+    set_aside: tuple[str, ...]
+    notes: tuple[str, ...]
+    after: DoctorReport
+
+
 __all__ = [
     "ChannelVerbs",
     "CheckReport",
@@ -205,6 +235,8 @@ __all__ = [
     "ReleaseOutcome",
     "ReleaseRequest",
     "ReleaseStatus",
+    "RepairReport",
+    "Restored",
     "RunVerbs",
     "StorageVerbs",
     "VersionDiff",
@@ -393,6 +425,10 @@ class StorageVerbs(Protocol):
 
     def doctor(self) -> DoctorReport:
         """Check objects, rows against records, and the database file."""
+        ...
+
+    def repair(self) -> RepairReport:
+        """Restore damaged and missing objects from the trash, remotes and other copies."""
         ...
 
 

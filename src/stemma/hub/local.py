@@ -17,14 +17,13 @@ from typing_extensions import override
 from stemma.hub.base import Hub
 from stemma.hub.local_delivery import LocalDelivery
 from stemma.hub.local_parts import LocalParts
-from stemma.hub.local_remotes import LocalRemotes
+from stemma.hub.local_repair import LocalRepair
 from stemma.hub.local_runs import LocalRuns
-from stemma.hub.local_storage import LocalStorage
 from stemma.store.objects import ObjectStore
 
 
 @final
-class LocalHub(LocalRuns, LocalDelivery, LocalStorage, LocalRemotes, Hub):
+class LocalHub(LocalRuns, LocalDelivery, LocalRepair, Hub):
     """Every verb, in this process."""
 
     def __init__(self, parts: LocalParts) -> None:

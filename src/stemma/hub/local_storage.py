@@ -134,7 +134,7 @@ def examine_files(
     counted = _Counter()
     problems = verify(objects, counted)
     pointers = find_pointers(root)
-    tracked, unreadable = _read_pointers(root, pointers)
+    tracked, unreadable = read_pointers(root, pointers)
     harmed = find_harm(objects, problems, tracked)
     if harmed:
         # Else `stemma add` would believe that what is damaged is stored.
@@ -203,7 +203,7 @@ def _object_fix(problem: ObjectProblem) -> str:
     return f"{_FROM_REMOTE}   (no remote: {by_hand})"
 
 
-def _read_pointers(root: Path, pointers: list[Path]) -> tuple[dict[str, Digest], list[Finding]]:
+def read_pointers(root: Path, pointers: list[Path]) -> tuple[dict[str, Digest], list[Finding]]:
     """Return what is tracked, and the pointers that cannot be read."""
     tracked: dict[str, Digest] = {}
     unreadable: list[Finding] = []

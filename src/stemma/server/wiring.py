@@ -12,6 +12,8 @@ Example:
 from __future__ import annotations
 
 import os
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,7 @@ from stemma.delivery.layout import ServeLayout
 from stemma.delivery.server_file import server_lock
 from stemma.domain.errors import IntegrityError, NoProjectError, NotFoundError
 from stemma.domain.policy import ModelPolicy
-from stemma.hub.base import DoctorReport, Finding
+from stemma.hub.base import DoctorReport, Finding, RepairReport, Restored
 from stemma.hub.local import LocalHub
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.local_storage import examine_files
@@ -43,6 +45,7 @@ from stemma.tracking.service import RunService
 if TYPE_CHECKING:
     from stemma.delivery.parts import DeliveryParts
 
+_REBUILD: Final = "stemma doctor --rebuild"
 _PROJECT_VARIABLE: Final = "STEMMA_PROJECT"
 _FIRST_SETTINGS: Final = """\
 # Settings of this project; `stemma doctor --settings` shows each value and where it came from.
@@ -210,6 +213,34 @@ def rebuild_project(start: Path | None = None) -> dict[str, int]:
     return made
 
 
+def repair_project(start: Path | None = None) -> RepairReport:
+    """Restore what is damaged or missing, objects first, then the rows they stand for.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+        ConflictError: If the database must be made again while a server of the project runs.
+    """
+    root = find_project(start)
+    from_records = Restored(what="stemma.db", source="the records")
+    made: tuple[Restored, ...] = ()
+    try:
+        hub = open_hub(root)
+    except (IntegrityError, NotFoundError):
+        rebuild_project(root)
+        made = (from_records,)
+        hub = open_hub(root)
+    with closing(hub):
+        report = hub.repair()
+    problems = [finding for finding in report.after.findings if not finding.is_harmless]
+    # A row whose record is lost is all that tells of it; only a person may give that up.
+    is_lossy = any(finding.kind == "row-without-record" for finding in problems)
+    if not is_lossy and any(finding.fix == _REBUILD for finding in problems):
+        rebuild_project(root)
+        made = (from_records,)
+        report = replace(report, after=examine_project(root))
+    return replace(report, restored=(*made, *report.restored))
+
+
 def examine_project(start: Path | None = None) -> DoctorReport:
     """Check objects, rows, database file and pointers; works when the database is damaged.
 
@@ -223,9 +254,7 @@ def examine_project(start: Path | None = None) -> DoctorReport:
         # The frames' own headers say where chunks are, so objects can be checked without rows.
         objects = ObjectStore(LocalBackend(root / STATE_FOLDER / "objects"), MemoryChunkIndex())
         objects.rebuild_index()
-        finding = Finding(
-            kind=error.code, where="stemma.db", detail=error.message, fix="stemma doctor --rebuild"
-        )
+        finding = Finding(kind=error.code, where="stemma.db", detail=error.message, fix=_REBUILD)
         return examine_files(root, objects, [finding], 0)
     try:
         return hub.doctor()

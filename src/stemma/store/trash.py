@@ -11,7 +11,8 @@ The caller holds the store's lock exclusively, except for ``holding``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -200,3 +201,44 @@ def _deeper(store: ObjectStore, headers: Mapping[bytes, frames.Header]) -> set[b
         if depth > depths[chunk]:
             deeper.add(location.frame)
     return deeper
+
+
+def restore_needed(store: ObjectStore, keys: Collection[str], chunks: Collection[bytes]) -> int:
+    """Bring back these objects, and frames that hold these chunks or parents of such frames.
+
+    Returns how many blobs came back.
+    """
+    trash = trash_of(store)
+    if trash is None:
+        return 0
+    found = {blob.key: blob for blob in trash.list()}
+    needed = {key: blob for key, blob in found.items() if key in keys}
+    headers = _headers(trash, found)
+    wanted = set(chunks)
+    waiting = True
+    while waiting:
+        holding_them = {
+            key
+            for key, header in headers.items()
+            if key not in needed and not wanted.isdisjoint(chunk.digest for chunk in header.chunks)
+        }
+        needed.update((key, found[key]) for key in holding_them)
+        links = (headers[key].parent for key in holding_them)
+        parents = {link.chunk.digest for link in links if link is not None}
+        waiting = not parents <= wanted
+        wanted |= parents
+    levels, _ = _sorted(trash, needed)
+    for blobs in levels:
+        _bring_back(store, trash, blobs)
+    return sum(map(len, levels))
+
+
+def _headers(trash: Trash, found: Mapping[str, TrashedBlob]) -> dict[str, frames.Header]:
+    """Return the headers of the frames that can be read."""
+    headers: dict[str, frames.Header] = {}
+    for key, blob in found.items():
+        name = parse_key(key)
+        if name is not None and name.family is Family.FRAME:
+            with suppress(StemmaError):
+                headers[key] = frames.decode_header(trash.read(blob), key)
+    return headers

@@ -29,11 +29,13 @@ _NOUNS: Final = {
     "doctor",
     ("Check every object, row and pointer", "stemma doctor"),
     ("Make the database again from the records", "stemma doctor --rebuild"),
+    ("Restore what is damaged from remotes and other copies", "stemma doctor --repair"),
     ("Each setting with its origin", "stemma doctor --settings"),
 )
 @click.option("--rebuild", "is_rebuild", is_flag=True, help="Make the database again.")
+@click.option("--repair", "is_repair", is_flag=True, help="Restore what is damaged or missing.")
 @click.option("--settings", "are_settings", is_flag=True, help="Show each setting and its origin.")
-def command(console: Console, *, is_rebuild: bool, are_settings: bool) -> ExitCode:
+def command(console: Console, *, is_rebuild: bool, is_repair: bool, are_settings: bool) -> ExitCode:
     """Find problems and name the commands that fix them; exit 3 when there are any."""
     if are_settings:
         console.show(_settings())
@@ -41,6 +43,8 @@ def command(console: Console, *, is_rebuild: bool, are_settings: bool) -> ExitCo
     if is_rebuild:
         console.show(_rebuild())
         return ExitCode.DONE
+    if is_repair:
+        return _repair(console)
     from stemma.cli.plain import plain
     from stemma.server.wiring import examine_project
 
@@ -49,20 +53,49 @@ def command(console: Console, *, is_rebuild: bool, are_settings: bool) -> ExitCo
         Answer(
             payload={**plain(report), "healthy": report.is_healthy},
             card=_card(report),
-            rows=[
-                [
-                    "note" if finding.is_harmless else "problem",
-                    finding.kind,
-                    finding.where,
-                    finding.detail,
-                    finding.fix,
-                    "; ".join(finding.harms),
-                ]
-                for finding in report.findings
-            ],
+            rows=_rows(report),
+            hints=[] if report.is_healthy else ["  next: stemma doctor --repair"],
         )
     )
     return ExitCode.DONE if report.is_healthy else ExitCode.NO
+
+
+def _rows(report: DoctorReport) -> list[list[str]]:
+    return [
+        [
+            "note" if finding.is_harmless else "problem",
+            finding.kind,
+            finding.where,
+            finding.detail,
+            finding.fix,
+            "; ".join(finding.harms),
+        ]
+        for finding in report.findings
+    ]
+
+
+def _repair(console: Console) -> ExitCode:
+    """Restore what can be restored; exit 3 when something is still harmed."""
+    from stemma.cli import render
+    from stemma.cli.plain import plain
+    from stemma.server.wiring import repair_project
+
+    report = repair_project()
+    restored = [["restored", _shortened(item.what), item.source] for item in report.restored]
+    aside = [["set aside", _shortened(key), "nothing needs it"] for key in report.set_aside]
+    console.show(
+        Answer(
+            payload={**plain(report), "healthy": report.after.is_healthy},
+            card=[*render.table([*restored, *aside]), *_card(report.after)],
+            rows=[
+                *(["restored", "", item.what, "", "", item.source] for item in report.restored),
+                *(["set aside", "", key, "", "", ""] for key in report.set_aside),
+                *_rows(report.after),
+            ],
+            hints=[f"  {render.NOTED} {note}" for note in report.notes],
+        )
+    )
+    return ExitCode.DONE if report.after.is_healthy else ExitCode.NO
 
 
 def _card(report: DoctorReport) -> list[str]:
@@ -120,6 +153,7 @@ def _settings() -> Answer:
 
     from stemma.server.settings import load_settings
     from stemma.server.wiring import find_project
+    from stemma.store.codecs.kernels.selection import SWITCH, selected
 
     settings = load_settings(find_project())
     rows = [
@@ -135,6 +169,9 @@ def _settings() -> Answer:
         [f"model.{name}", ", ".join(table), "stemma.toml"]
         for name, table in settings.models.items()
     ]
+    # Not a setting of the project: it must be known before any project is.
+    obstacle = selected().obstacle
+    rows.append(["accelerator", f"numpy: {obstacle}" if obstacle else "C", f"${SWITCH}"])
     return Answer(
         payload=[{"setting": key, "value": value, "origin": origin} for key, value, origin in rows],
         rows=rows,
