@@ -171,7 +171,8 @@ def _settings() -> Answer:
     ]
     # Not a setting of the project: it must be known before any project is.
     obstacle = selected().obstacle
-    rows.append(["accelerator", f"numpy: {obstacle}" if obstacle else "C", f"${SWITCH}"])
+    origin = "environment" if obstacle.startswith(SWITCH) else "installation"
+    rows.append(["accelerator", f"numpy: {obstacle}" if obstacle else "C", origin])
     return Answer(
         payload=[{"setting": key, "value": value, "origin": origin} for key, value, origin in rows],
         rows=rows,
