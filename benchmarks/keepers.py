@@ -93,7 +93,7 @@ class Ours:
         """Keep a version."""
         relatives = [file for earlier in self._earlier for file in earlier.items()]
         batch, files = Batch(self._objects.backend, self._objects.index), {}
-        for path in sorted(version.iterdir()):
+        for path in sorted(version.iterdir(), key=lambda path: -path.stat().st_size):
             same = [digest for name, digest in relatives if name == path.name]
             others = [digest for name, digest in relatives if name != path.name]
             parents = list(dict.fromkeys([*same, *others]))

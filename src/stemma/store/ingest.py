@@ -36,7 +36,7 @@ from stemma.store.formats.partition import FileRange, Partition, partition
 from stemma.store.frames import Chunk, encode_block_frame, known_dtype, pack_chunks
 from stemma.store.index import ChunkIndex
 from stemma.store.keys import recipe_key
-from stemma.store.lineage import Lineage, Sought
+from stemma.store.lineage import NO_RELATIVES, Lineage, Relatives, Sought
 from stemma.store.pipeline import worker_threads
 from stemma.store.reading import Reader
 from stemma.store.recipes import Recipe, decode_recipe, encode_recipe
@@ -137,7 +137,7 @@ class Batch:
 
     def add_stream(self, stream: Readable, progress: Progress | None = None) -> StoredFile:
         """Take in everything that is left in a stream, as plain bytes."""
-        recipe, new_bytes = self._read(stream, progress, (), ())
+        recipe, new_bytes = self._read(stream, progress, (), NO_RELATIVES)
         return self._keep(recipe, new_bytes, "")
 
     def add_path(
@@ -160,8 +160,10 @@ class Batch:
         with os.fdopen(handle, "rb", buffering=0) as stream:
             before = settled(handle)
             found = _partition(stream, before.st_size, path)
-            recipe, new_bytes = self._read(Source(stream, path), progress, found.ranges, parents)
+            relatives = self._lineage.relatives(found.ranges, parents)
+            recipe, new_bytes = self._read(Source(stream, path), progress, found.ranges, relatives)
             refuse_change(path, before, os.fstat(handle), recipe.size_bytes)
+        self._lineage.add_companion(recipe, found.ranges)
         return self._keep(recipe, new_bytes, found.warning)
 
     def _keep(self, recipe: Recipe, new_bytes: int, warning: str) -> StoredFile:
@@ -181,17 +183,17 @@ class Batch:
         stream: Readable,
         progress: Progress | None,
         ranges: Sequence[FileRange],
-        parents: Sequence[Digest],
+        relatives: Relatives,
     ) -> tuple[Recipe, int]:
         try:
             with HashingReader(stream, progress, threads=self._threads) as reader:
-                return self._cut(reader, ranges, parents)
+                return self._cut(reader, ranges, relatives)
         except BaseException:
             self._writer.pause()
             raise
 
     def _cut(
-        self, reader: HashingReader, ranges: Sequence[FileRange], parents: Sequence[Digest]
+        self, reader: HashingReader, ranges: Sequence[FileRange], relatives: Relatives
     ) -> tuple[Recipe, int]:
         table = bytearray()
         new_bytes = 0
@@ -206,8 +208,8 @@ class Batch:
                     self._writer.add(chunk, data)
                 else:
                     # Blocks may rely on one that is stored anew: it must not rely on others.
-                    relatives = () if digest in known.indexed else parents
-                    self._append_block(chunk, data, place, relatives)
+                    allowed = NO_RELATIVES if digest in known.indexed else relatives
+                    self._append_block(chunk, data, place, allowed)
             table += pack_chunks([Chunk(piece.digest, len(piece.data)) for piece in window])
         blake3, sha256 = reader.digests()
         recipe = Recipe(
@@ -233,10 +235,13 @@ class Batch:
         return _Known(frozenset(sound), frozenset(found))
 
     def _append_block(
-        self, chunk: Chunk, data: bytes, place: BlockPlace, parents: Sequence[Digest]
+        self, chunk: Chunk, data: bytes, place: BlockPlace, relatives: Relatives
     ) -> None:
         """Have a tensor block encoded, against an earlier one if that pays."""
-        sought = self._lineage.sought(place, len(data), parents)
+        sought = self._lineage.sought(place, len(data), relatives)
+        if any(found.chunk.digest in self._writer for found in sought):
+            # A parent's frame and row come before those of its child.
+            self._writer.settle()
         dtype = known_dtype(place.tensor.dtype)
         self._writer.add_block(chunk, partial(self._encode_block, chunk, data, dtype, sought))
 

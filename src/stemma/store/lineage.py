@@ -1,4 +1,8 @@
-"""Which stored blocks a new block may be the difference to: those of earlier versions.
+"""Which stored blocks a new block may be the difference to: of earlier versions and files.
+
+A tensor is looked for by its name, and in a file that does not know the name by its size and
+its place among the tensors of that size, if both files have as many of them.  Shapes may
+differ: some containers write a tensor flat, and a table of embeddings may have grown.
 
 Invariants:
     * A candidate's bytes were read and verified, over its whole chain, by the reader given.
@@ -12,22 +16,30 @@ This module does not choose among candidates; the codec does.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from math import prod
+from types import MappingProxyType
 from typing import Final, NamedTuple, final
 
 from stemma.domain.digest import Digest
 from stemma.domain.errors import StemmaError
 from stemma.store.codecs.base import Parent
+from stemma.store.codecs.cast import is_castable
 from stemma.store.cutting import SMALLEST_BLOCK_BYTES, BlockPlace, block_bytes
 from stemma.store.formats.partition import FileRange, partition
 from stemma.store.frames import DEPTH_LIMIT, Chunk, Link, known_dtype
 from stemma.store.ranges import open_stored
 from stemma.store.reading import Reader
+from stemma.store.recipes import Recipe
 
-_FLOATS: Final = frozenset({"float16", "bfloat16", "float32"})
 _MOST_TABLES: Final = 32
 """Earlier files looked at for one batch; more would cost reading without finding."""
+
+_MOST_COMPANIONS: Final = 4
+_SMALLEST_COMPANION_BYTES: Final = 4 << 20
+"""Each may make a batch write what is pending; many small files must not."""
 
 
 class Candidate(NamedTuple):
@@ -52,6 +64,35 @@ class _Tensor(NamedTuple):
     blocks: Mapping[int, Chunk]
 
 
+class _Rank(NamedTuple):
+    """Which of a file's tensors with so many elements a tensor is, and how many there are."""
+
+    elements: int
+    number: int
+    total: int
+
+
+class _Table(NamedTuple):
+    """The tensors of an earlier file."""
+
+    by_name: Mapping[str, _Tensor]
+    by_rank: Mapping[_Rank, _Tensor]
+
+
+_NO_TABLE: Final = _Table({}, {})
+
+
+class Relatives(NamedTuple):
+    """Files that a new file's tensors are looked for in, and where in the new file they are."""
+
+    companions: tuple[Digest, ...] = ()
+    earlier: tuple[Digest, ...] = ()
+    ranks: Mapping[str, _Rank] = MappingProxyType({})
+
+
+NO_RELATIVES: Final = Relatives()
+
+
 @final
 class Lineage:
     """Finds candidates in stored files; keeps their tables for as long as it lives."""
@@ -59,58 +100,102 @@ class Lineage:
     def __init__(self, reader: Reader) -> None:
         """Start with no table read."""
         self._reader = reader
-        self._tables: dict[Digest, Mapping[str, _Tensor]] = {}
+        self._tables: dict[Digest, _Table] = {}
+        self._companions: list[Digest] = []
+
+    def relatives(self, ranges: Sequence[FileRange], earlier: Iterable[Digest]) -> Relatives:
+        """Return what blocks of a new file are looked for in.
+
+        Args:
+            ranges: The new file's.
+            earlier: Earlier versions of it, the likeliest first.
+        """
+        ranks = _ranks(ranges)
+        if not ranks:
+            return NO_RELATIVES
+        return Relatives(tuple(self._companions), tuple(earlier), ranks)
+
+    def add_companion(self, recipe: Recipe, ranges: Sequence[FileRange]) -> None:
+        """Let later files of the batch be compared with this one; the latest few are kept."""
+        is_known = recipe.digest in self._companions
+        if is_known or recipe.size_bytes < _SMALLEST_COMPANION_BYTES or not _ranks(ranges):
+            return
+        self._tables[recipe.digest] = _table(recipe, ranges)
+        self._companions.insert(0, recipe.digest)
+        for forgotten in self._companions[_MOST_COMPANIONS:]:
+            del self._tables[forgotten]
+        del self._companions[_MOST_COMPANIONS:]
 
     def sought(
-        self, place: BlockPlace, size_bytes: int, files: Iterable[Digest]
+        self, place: BlockPlace, size_bytes: int, relatives: Relatives
     ) -> tuple[Sought, ...]:
         """Return where candidates may be had, the likeliest first; reads tables, no blocks.
+
+        A companion may be the same weights in another type, an earlier version never is: of
+        another type the companions come first, of the same type the earlier versions.
 
         Args:
             place: Where the new block is.
             size_bytes: Its size.
-            files: Earlier versions of its file, the likeliest first.
+            relatives: What ``relatives`` returned for its file.
         """
-        found: list[Sought] = []
-        for tensor in self._tensors(place.tensor, files):
+        companions = self._sought_in(place, size_bytes, relatives, relatives.companions)
+        earlier = self._sought_in(place, size_bytes, relatives, relatives.earlier)
+        casts = [item for item in (*companions, *earlier) if not item.is_same]
+        same = [item for item in (*earlier, *companions) if item.is_same]
+        return tuple(dict.fromkeys((*same, *casts[:1])))
+
+    def _sought_in(
+        self,
+        place: BlockPlace,
+        size_bytes: int,
+        relatives: Relatives,
+        files: Iterable[Digest],
+    ) -> list[Sought]:
+        found: dict[bool, Sought] = {}
+        for tensor in self._tensors(place.tensor, relatives.ranks.get(place.tensor.name), files):
             is_same = tensor.facts.dtype == place.tensor.dtype
             step, own_step = block_bytes(tensor.facts.dtype), block_bytes(place.tensor.dtype)
             chunk = tensor.blocks.get(place.offset // own_step * step)
             if chunk is None or (is_same and chunk.size_bytes != size_bytes):
                 continue
-            found.append(Sought(chunk, known_dtype(tensor.facts.dtype), is_same))
-            if len({item.is_same for item in found}) == 2:  # noqa: PLR2004  one of each kind
+            found.setdefault(is_same, Sought(chunk, known_dtype(tensor.facts.dtype), is_same))
+            if len(found) == 2:  # noqa: PLR2004  one of each kind
                 break
-        return tuple(dict.fromkeys(found))
+        return list(found.values())
 
     def candidates(self, sought: Iterable[Sought]) -> list[Candidate]:
-        """Read at most one block of the same type and one of another float type.
+        """Read the blocks that can be had, each once.
 
         Safe to call from several threads.
         """
-        found: dict[bool, Candidate] = {}
+        found: dict[bytes, Candidate] = {}
         for item in sought:
-            if item.is_same in found:
-                continue
-            candidate = self._candidate(item.chunk, item.dtype)
+            candidate = self._candidate(item)
             if candidate is not None:
-                found[item.is_same] = candidate
+                found.setdefault(candidate.link.chunk.digest, candidate)
         return list(found.values())
 
-    def _tensors(self, wanted: FileRange, files: Iterable[Digest]) -> Iterator[_Tensor]:
+    def _tensors(
+        self, wanted: FileRange, rank: _Rank | None, files: Iterable[Digest]
+    ) -> Iterator[_Tensor]:
         for file in files:
-            tensor = self._table(file).get(wanted.name)
-            if tensor is None or tensor.facts.shape != wanted.shape:
+            table = self._table(file)
+            tensor = table.by_name.get(wanted.name)
+            if tensor is None and rank is not None:
+                tensor = table.by_rank.get(rank)
+            if tensor is None:
                 continue
-            dtypes = {tensor.facts.dtype, wanted.dtype}
-            if len(dtypes) == 1 or dtypes <= _FLOATS:
+            dtype, own_dtype = known_dtype(tensor.facts.dtype), known_dtype(wanted.dtype)
+            if tensor.facts.dtype == wanted.dtype or is_castable(dtype, own_dtype):
                 yield tensor
 
-    def _candidate(self, chunk: Chunk, dtype: str) -> Candidate | None:
-        """Return a block, or the root of its chain when that has the same type."""
+    def _candidate(self, sought: Sought) -> Candidate | None:
+        """Return a block, or of its own type the root of its chain when that has this type."""
+        chunk, dtype, is_same = sought
         try:
             # Headers lead to the root: what stands between is not decoded.
-            for _ in range(DEPTH_LIMIT):
+            for _ in range(DEPTH_LIMIT if is_same else 0):
                 link = self._reader.header(chunk.digest).parent
                 if link is None or link.dtype != dtype or link.chunk.size_bytes != chunk.size_bytes:
                     break
@@ -124,31 +209,50 @@ class Lineage:
             return None
         return Candidate(Parent(data=stored.data, dtype=dtype), Link(chunk, dtype, depth))
 
-    def _table(self, file: Digest) -> Mapping[str, _Tensor]:
+    def _table(self, file: Digest) -> _Table:
         if file not in self._tables:
             if len(self._tables) == _MOST_TABLES:
-                return {}
+                return _NO_TABLE
             try:
                 self._tables[file] = self._read_table(file)
             except (StemmaError, OSError):
-                self._tables[file] = {}
+                self._tables[file] = _NO_TABLE
         return self._tables[file]
 
-    def _read_table(self, file: Digest) -> Mapping[str, _Tensor]:
+    def _read_table(self, file: Digest) -> _Table:
         recipe = self._reader.recipe_of(file)
         if recipe.size_bytes < SMALLEST_BLOCK_BYTES:
-            return {}
+            return _NO_TABLE
         with open_stored(self._reader, file) as stream:
-            ranges = partition(stream, recipe.size_bytes).ranges
-        chunks = recipe.chunks
-        starts = list(accumulate((chunk.size_bytes for chunk in chunks), initial=0))
-        table: dict[str, _Tensor] = {}
-        for item in ranges:
-            if item.is_tensor and item.size_bytes >= SMALLEST_BLOCK_BYTES:
-                blocks = dict(_blocks(item, chunks, starts))
-                if blocks:
-                    table[item.name] = _Tensor(item, blocks)
-        return table
+            return _table(recipe, partition(stream, recipe.size_bytes).ranges)
+
+
+def _ranks(ranges: Sequence[FileRange]) -> dict[str, _Rank]:
+    """Return the rank of every tensor that is stored in blocks, by its name."""
+    tensors = [
+        item for item in ranges if item.is_tensor and item.size_bytes >= SMALLEST_BLOCK_BYTES
+    ]
+    counts = Counter(prod(item.shape) for item in tensors)
+    seen: Counter[int] = Counter()
+    ranks: dict[str, _Rank] = {}
+    for item in tensors:
+        elements = prod(item.shape)
+        ranks[item.name] = _Rank(elements, seen[elements], counts[elements])
+        seen[elements] += 1
+    return ranks
+
+
+def _table(recipe: Recipe, ranges: Sequence[FileRange]) -> _Table:
+    chunks = recipe.chunks
+    starts = list(accumulate((chunk.size_bytes for chunk in chunks), initial=0))
+    ranks = _ranks(ranges)
+    by_name: dict[str, _Tensor] = {}
+    for item in ranges:
+        if item.name in ranks:
+            blocks = dict(_blocks(item, chunks, starts))
+            if blocks:
+                by_name[item.name] = _Tensor(item, blocks)
+    return _Table(by_name, {ranks[name]: tensor for name, tensor in by_name.items()})
 
 
 def _blocks(

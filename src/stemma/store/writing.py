@@ -93,12 +93,16 @@ class FrameWriter:
     def flush(self) -> None:
         """Make everything taken in so far durable and indexed, and end the threads."""
         self._seal()
+        self.settle()
+        self.pause()
+
+    def settle(self) -> None:
+        """Make every frame so far durable and indexed, but the one that chunks are added to."""
         while self._encoding:
             self._take_encoded()
         self._await_written()
         self._write()
         self._await_written()
-        self.pause()
 
     def pause(self) -> None:
         """Wait for what is under way and end the threads; nothing taken in is lost."""
