@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from stemma.store.codecs.delta import is_groupable
 from stemma.store.codecs.kernels.base import Kernels
 from stemma.store.codecs.kernels.native import agree, load
 from stemma.store.codecs.kernels.portable import PortableKernels
-from stemma.store.codecs.kernels.selection import selected
+from stemma.store.codecs.kernels.selection import SWITCH, selected
 from stemma.store.codecs.planes import unpack
 from stemma.store.codecs.words import as_words, word_bytes
 
@@ -260,3 +263,17 @@ def test_what_is_selected_says_why() -> None:
     """Nobody could tell why a machine is slow."""
     kernels, obstacle = selected()
     assert isinstance(kernels, PortableKernels) == bool(obstacle)
+
+
+@pytest.mark.slow
+def test_the_accelerator_can_be_ruled_out() -> None:
+    """Who suspects the C code could not do without it."""
+    code = "from stemma.store.codecs.kernels.selection import selected; print(selected().obstacle)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, SWITCH: "off"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{SWITCH} is off\n"
