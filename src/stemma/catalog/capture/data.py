@@ -255,12 +255,14 @@ def _read_folder(files: Mapping[str, Path], ignored_count: int) -> _Content:
 def _read_numpy(path: Path, label_columns: Sequence[str]) -> _Content:
     """Read ``.npy`` (mapped, never whole) or ``.npz``; objects are refused by numpy."""
     if path.suffix.lower() == ".npy":
-        arrays = {"features": np.load(path, mmap_mode="r", allow_pickle=False)}
+        arrays = {"features": np.lib.format.open_memmap(path, mode="r")}
     else:
         # Opened here, for numpy leaves its own file open when the archive is malformed.
         _refuse_bomb(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in sorted(archive.files)}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise UnreadableTableError(f"{path} holds a member that is no array")
     wanted = frozenset(label_columns) or LABEL_NAMES
     inputs = {name: array for name, array in arrays.items() if name not in wanted}
     lengths = {array.shape[:1] for array in arrays.values()}

@@ -302,12 +302,16 @@ def test_a_large_csv_is_read_in_bounded_memory(tmp_path: Path) -> None:
     assert sys.platform != "linux" or grown_kib * 1024 < max(file.stat().st_size, 24 << 20)
 
 
-def _deflated(member: bytes) -> bytes:
-    """Return a compressed archive whose middle is damaged, unless that would change its size."""
+def _archive(member: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w.npy", member)
-    data = bytearray(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def _deflated(member: bytes) -> bytes:
+    """Return a compressed archive with a damaged byte in its member."""
+    data = bytearray(_archive(member))
     data[40] ^= 0xFF
     return bytes(data)
 
@@ -318,6 +322,8 @@ def _deflated(member: bytes) -> bytes:
         ("cut.npy", b"\x93NUMPY\x01\x00\x30\x00{'descr': '<f4', 'shape': ((3,\n" + b" " * 17),
         ("cut.npz", _deflated(b"\x93NUMPY\x01\x00" + bytes(3000))),
         ("bomb.npz", _deflated(bytes(300 << 20))),
+        ("zip.npy", _deflated(b"\x93NUMPY\x01\x00" + bytes(3000))),
+        ("text.npz", _archive(b"a,b\n1,2\n")),
     ],
 )
 def test_broken_arrays_are_recorded_as_they_are(tmp_path: Path, name: str, content: bytes) -> None:
