@@ -71,8 +71,14 @@ def cut(stream: Readable) -> Iterator[Piece]:
         max_size=_MAXIMUM_CHUNK_BYTES,
     )
     carried = b""
-    while block := stream.read(_READ_BYTES):
+    wanted_bytes = _MAXIMUM_CHUNK_BYTES
+    while block := stream.read(wanted_bytes):
+        # Small files must not pay for the buffers of large ones.
+        wanted_bytes = min(4 * wanted_bytes, _READ_BYTES)
         buffer = carried + block
+        if len(buffer) <= _MAXIMUM_CHUNK_BYTES:
+            carried = buffer
+            continue
         carried = b""
         for chunk in chunker.cut_buf(buffer):
             # Where a chunk ends depends on no more bytes than the largest one has.

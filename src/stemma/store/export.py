@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,12 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError
 from stemma.domain.tree import EntryKind, Tree
 from stemma.store.backends.local import fsync_folder, run_together, translated_os_errors
+from stemma.store.pipeline import Lane
 
 _PLAIN_MODE: Final = 0o666
 _EXECUTABLE_MODE: Final = 0o777
+_LARGE_BYTES: Final = 4 << 20
+_UNSYNCED_BYTES: Final = 1 << 30
 
 Pieces = Iterable[bytes]
 """A file's verified bytes; the iteration raises when they are not right."""
@@ -70,19 +74,33 @@ def write_tree(tree: Tree, open_file: Callable[[Digest], Pieces], target: Path) 
 def _fill(tree: Tree, open_file: Callable[[Digest], Pieces], folder: Path) -> None:
     folder.mkdir()
     folders = {folder}
-    files: list[Path] = []
-    for entry in tree.entries:
-        place = folder / entry.path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        folders |= {folder / parent for parent in Path(entry.path).parents}
-        if entry.digest is not None:
+    small: list[Path] = []
+    # What is large goes to the disk while the next file is decoded.
+    large: Lane[None] = Lane(threads=1, limit_bytes=_UNSYNCED_BYTES)
+    try:
+        for entry in tree.entries:
+            place = folder / entry.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folders |= {folder / parent for parent in Path(entry.path).parents}
+            if entry.digest is None:
+                continue
             is_executable = entry.kind is EntryKind.EXECUTABLE
             _write(open_file(entry.digest), place, is_executable=is_executable)
-            files.append(place)
+            if entry.size_bytes < _LARGE_BYTES:
+                small.append(place)
+                continue
+            large.put(partial(_fsync_file, place), entry.size_bytes)
+            large.start()
+            while large.is_full:
+                large.take()
+        while large:
+            large.take()
+    finally:
+        large.close()
     for entry in tree.entries:
         if entry.kind is EntryKind.SYMLINK:
             (folder / entry.path).symlink_to(entry.target)
-    run_together([(_fsync_file, (place,)) for place in files])
+    run_together([(_fsync_file, (place,)) for place in small])
     run_together([(fsync_folder, (place,)) for place in folders])
 
 

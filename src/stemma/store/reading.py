@@ -39,7 +39,9 @@ from stemma.store.keys import frame_key, recipe_key
 from stemma.store.pipeline import Lane, worker_threads
 from stemma.store.recipes import Recipe, decode_recipe
 
-_CACHED_BYTES: Final = 64 << 20
+_CACHED_BYTES: Final = 128 << 20
+"""A base model of 100 MB stays while its fine-tunes are read one after another."""
+
 _WINDOW_CHUNKS: Final = 256
 _AHEAD_BYTES: Final = 32 << 20
 
@@ -165,7 +167,7 @@ class Reader:
         # The recipe vouches for the sha256; nothing but the bytes vouches for an md5.
         md5 = new_hasher(Algorithm.MD5) if digest.algorithm is Algorithm.MD5 else None
         held = b""
-        for data in self.pieces(recipe, 0, recipe.chunk_count):
+        for data in self.pieces(recipe, 0, recipe.chunk_count, is_passing=True):
             if held:
                 yield held
             hasher.update(data)
@@ -183,12 +185,27 @@ class Reader:
         if held:
             yield held
 
-    def pieces(self, recipe: Recipe, start: int, stop: int) -> Iterator[bytes]:
-        """Yield some of a file's chunks, each verified: from one number to before another."""
+    def pieces(
+        self, recipe: Recipe, start: int, stop: int, *, is_passing: bool = False
+    ) -> Iterator[bytes]:
+        """Yield some of a file's chunks, each verified.
+
+        Args:
+            recipe: The file.
+            start: Number of the first chunk.
+            stop: Number after the last one.
+            is_passing: Whether nobody will ask for parts of these chunks again soon: then blocks
+                that are differences leave the cache to what they are differences to.
+        """
+        if stop - start == 1:
+            # Many small files are read one by one: no thread could help.
+            (run,) = self._runs(recipe, start, stop)
+            yield from self._read_run(run, is_passing=is_passing)
+            return
         lane: Lane[list[bytes]] = Lane(threads=self._threads, limit_bytes=_AHEAD_BYTES)
         try:
             for run in self._runs(recipe, start, stop):
-                lane.put(partial(self._read_run, run), run.size_bytes)
+                lane.put(partial(self._read_run, run, is_passing=is_passing), run.size_bytes)
                 while lane.is_full:
                     yield from lane.take()
             while lane:
@@ -199,18 +216,21 @@ class Reader:
     def _runs(self, recipe: Recipe, start: int, stop: int) -> Iterator[_Run]:
         """Yield chunks together that follow one another in a file and rest in one frame."""
         owner = f"file {recipe.digest}"
-        chunks = recipe.between(start, stop)
-        for first in range(0, len(chunks), _WINDOW_CHUNKS):
-            window = chunks[first : first + _WINDOW_CHUNKS]
+        for first in range(start, stop, _WINDOW_CHUNKS):
+            window = recipe.between(first, min(first + _WINDOW_CHUNKS, stop))
             found = self._find([chunk.digest for chunk in window])
             places = [(chunk, found.get(chunk.digest)) for chunk in window]
             for _, members in groupby(places, key=lambda place: place[1] and place[1].frame):
                 yield _Run(owner, list(members))
 
-    def _read_run(self, run: _Run) -> list[bytes]:
-        return [
-            self._chunk(run.owner, chunk, location, steps=0).data for chunk, location in run.places
-        ]
+    def _read_run(self, run: _Run, *, is_passing: bool) -> list[bytes]:
+        # A file may hold one block many times over.
+        read: dict[Chunk, bytes] = {}
+        for chunk, location in run.places:
+            if chunk not in read:
+                found = self._chunk(run.owner, chunk, location, steps=0, is_passing=is_passing)
+                read[chunk] = found.data
+        return [read[chunk] for chunk, _ in run.places]
 
     def header(self, digest: bytes) -> Header:
         """Return the header of the frame that a chunk rests in.
@@ -266,11 +286,17 @@ class Reader:
         return found | self._index.find(distant) if distant else found
 
     def _chunk(
-        self, owner: str, chunk: Chunk, location: ChunkLocation | None, *, steps: int
+        self,
+        owner: str,
+        chunk: Chunk,
+        location: ChunkLocation | None,
+        *,
+        steps: int,
+        is_passing: bool = False,
     ) -> StoredChunk:
         if location is None:
             raise _not_indexed(chunk.digest, owner)
-        body = self._body(location.frame, steps)
+        body = self._body(location.frame, steps, is_passing=is_passing)
         data = body.data[location.offset : location.offset + location.size_bytes]
         if len(data) != chunk.size_bytes or blake3_raw(data) != chunk.digest:
             self._forget(location.frame)
@@ -281,7 +307,7 @@ class Reader:
             )
         return StoredChunk(data, body.header, body.depth)
 
-    def _body(self, frame: bytes, steps: int) -> _Body:
+    def _body(self, frame: bytes, steps: int, *, is_passing: bool) -> _Body:
         with self._guard:
             body = self._bodies.get(frame)
             if body is not None:
@@ -293,7 +319,8 @@ class Reader:
         except NotFoundError as error:
             raise _missing(key) from error
         body = self._decode(frame, data, steps)
-        self._remember(frame, body)
+        if not (is_passing and body.depth):
+            self._remember(frame, body)
         return body
 
     def _decode(self, frame: bytes, data: bytes, steps: int) -> _Body:

@@ -87,9 +87,10 @@ class HashingReader:
 
     def digests(self) -> tuple[Digest, Digest]:
         """Return blake3 and sha256 of what was read."""
-        self._hand_on()
         while self._lane:
             self._lane.take()
+        self._hash(self._blocks)
+        self._blocks, self._block_bytes = [], 0
         return (
             Digest.blake3(self._blake3.hexdigest()),
             Digest.sha256(self._sha256.hexdigest()),

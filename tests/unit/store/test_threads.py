@@ -16,6 +16,7 @@ from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.memory import MemoryBackend
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.ingest import Batch
+from stemma.store.objects import ObjectStore
 from stemma.store.reading import Reader
 
 Save = Callable[[str, dict[str, NDArray[np.generic]]], Path]
@@ -107,6 +108,20 @@ def test_a_file_that_changes_is_refused_and_leaves_no_thread(files: list[Path]) 
         batch.add_path(files[0], touch)
     batch.flush()
     assert not _left()
+
+
+def test_large_and_small_files_of_a_tree_are_exported_whole(
+    files: list[Path], tmp_path: Path
+) -> None:
+    """A checkout that writes to the disk in the background must still end with every file."""
+    for number in range(5):
+        (tmp_path / f"small-{number}").write_bytes(b"%d" % number)
+    names = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    store = ObjectStore(MemoryBackend(), MemoryChunkIndex())
+    store.export_tree(store.put_tree(tmp_path, names).digest, tmp_path / "out")
+    assert not _left()
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 class _FullBackend:
