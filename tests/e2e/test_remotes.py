@@ -161,6 +161,26 @@ def test_what_was_pushed_is_pulled_elsewhere_byte_for_byte(here: Any, there: Any
     assert there.stemma("doctor").returncode == 0
 
 
+def test_status_says_what_is_ahead_and_behind_without_asking(here: Any, there: Any) -> None:
+    """One would have to push or pull to find out whether it is needed."""
+    assert _done(here.stemma("status", "--json"))["remotes"] == []
+    _done(here.stemma("push", "toy@1.0.0", "--json"))
+    (remote,) = _done(here.stemma("status", "--json"))["remotes"]
+    assert remote["name"] == "origin"
+    assert [(it["model"], it["ahead"], it["behind"]) for it in remote["models"]] == [("toy", 1, 0)]
+    assert "ahead by 1 version" in here.stemma("status", "--format", "agent").stdout
+    _done(here.stemma("push", "--json"))
+    assert _done(here.stemma("status", "--json"))["remotes"][0]["models"] == []
+    _done(there.stemma("pull", "--json"))
+    with closing(open_hub(there.folder)) as hub:
+        hub.move_channel("toy", "stable", "toy@2.0.0", reason="mine")
+        (standing,) = hub.list_standings()
+    (model,) = standing.models
+    assert (model.ahead, model.moves_ahead > 0, model.moves_behind) == (0, True, 0)
+    assert there.stemma("remote", "remove", "origin").returncode == 0
+    assert _done(there.stemma("status", "--json"))["remotes"] == []
+
+
 def test_a_second_push_and_pull_of_the_same_copy_nothing(
     here: Any, there: Any, remote: BlobBackend
 ) -> None:

@@ -12,6 +12,7 @@ from stemma.cli.plain import plain
 if TYPE_CHECKING:
     from stemma.cli.progress import Reporter
     from stemma.hub.remotes import Refusal, TransferOutcome, VersionTransfer
+    from stemma.hub.seen_remotes import RemoteStanding
 
 
 class Telling:
@@ -60,6 +61,28 @@ def exit_code(outcome: TransferOutcome) -> ExitCode:
     if any(refusal.is_conflict for refusal in outcome.refused):
         return ExitCode.CONFLICT
     return ExitCode.FAILED if outcome.refused else ExitCode.DONE
+
+
+def standing_row(standing: RemoteStanding) -> list[str]:
+    """Return a row of ``status``: how far we are from a remote as it was last seen."""
+    models = standing.models
+    ahead, behind = sum(it.ahead for it in models), sum(it.behind for it in models)
+    moves_ahead = sum(it.moves_ahead for it in models)
+    moves_behind = sum(it.moves_behind for it in models)
+    sides = (("ahead", ahead, moves_ahead, "push"), ("behind", behind, moves_behind, "pull"))
+    parts = [
+        f"{word} by {_both(releases, moves)} (stemma {verb})"
+        for word, releases, moves, verb in sides
+        if releases or moves
+    ]
+    seen_at = f"as of {standing.seen_at:%Y-%m-%d %H:%M} UTC"
+    state = " and ".join(word for word, releases, moves, _ in sides if releases or moves)
+    return ["", "", f"remote {standing.name}", state or "same", ", ".join([*parts, seen_at])]
+
+
+def _both(releases: int, moves: int) -> str:
+    parts = [render.count(releases, "version")] if releases else []
+    return " and ".join([*parts, render.count(moves, "channel move")] if moves else parts)
 
 
 def _headline(outcome: TransferOutcome, words: str) -> str:

@@ -14,12 +14,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from typing_extensions import override
 
-from stemma.catalog import exchange
+from stemma.catalog import exchange, queries
 from stemma.catalog import rows as build
 from stemma.catalog.exchange import EMPTY, Additions, Catalogue, Chains
 from stemma.domain.digest import Digest
@@ -34,6 +35,16 @@ from stemma.hub.remotes import (
     TransferOutcome,
     TransferProgress,
     TransferRequest,
+)
+from stemma.hub.seen_remotes import FOLDER as SEEN_FOLDER
+from stemma.hub.seen_remotes import (
+    ModelSeen,
+    RemoteSeen,
+    RemoteStanding,
+    forget_seen,
+    read_seen,
+    stand,
+    write_seen,
 )
 from stemma.store.backends.addresses import FOLDER, parse_address
 from stemma.store.backends.base import BlobBackend
@@ -62,12 +73,14 @@ class _Ends:
         here: Our side.
         there: Its side.
         catalogue: What it knows.
+        seen: What it holds, as far as we get to know.
     """
 
     remote: Remote
     here: Side
     there: Side
     catalogue: Catalogue
+    seen: RemoteSeen
 
 
 class LocalRemotes(RemoteVerbs):
@@ -107,6 +120,7 @@ class LocalRemotes(RemoteVerbs):
     def remove_remote(self, name: str) -> Remote:
         remote = self._named(name)
         remove_table(self._parts.root, name)
+        forget_seen(self._parts.root, name)
         return remote
 
     @override
@@ -194,6 +208,7 @@ class LocalRemotes(RemoteVerbs):
                         break
                 if is_whole:
                     self._push_moves(ends, item_asked, request, copying)
+            self._remember(ends, request)
         return copying.outcome(ends.remote)
 
     @override
@@ -221,13 +236,37 @@ class LocalRemotes(RemoteVerbs):
                 copying.copy(item)
             for item_asked in asked:
                 self._pull_names(ends, item_asked, request, copying)
+            self._remember(ends, request)
         return copying.outcome(ends.remote)
 
     def _ends(self, request: TransferRequest, *, may_create: bool) -> _Ends:
         remote = self.find_remote(request.remote)
         here, there = self._sides(remote, may_create=may_create)
         catalogue = exchange.read_remote(there.backend, here.backend)
-        return _Ends(remote=remote, here=here, there=there, catalogue=catalogue)
+        seen = RemoteSeen(url=remote.url, seen_at=datetime.now(UTC))
+        seen.add(catalogue.models)
+        return _Ends(remote=remote, here=here, there=there, catalogue=catalogue, seen=seen)
+
+    def _remember(self, ends: _Ends, request: TransferRequest) -> None:
+        """Keep what the remote holds for whoever asks without a network."""
+        if ends.remote.name and not request.is_dry_run:
+            write_seen(self._parts.root, ends.remote.name, ends.seen)
+
+    @override
+    def list_standings(self) -> Sequence[RemoteStanding]:
+        root = self._parts.root
+        if not (root / SEEN_FOLDER).is_dir():
+            return []
+        seen = [(it.name, read_seen(root, it.name, it.url)) for it in self.list_remotes()]
+        here: dict[str, ModelSeen] = {}
+        with self._parts.database.read() as connection:
+            for model in queries.model_names(connection):
+                rows = queries.release_rows(connection, model)
+                if rows:
+                    here[model] = ModelSeen({row.record.hex for row in rows})
+            for record, move in queries.all_moves(connection):
+                here.setdefault(move.model, ModelSeen()).moves.add(record.hex)
+        return [stand(name, found, here) for name, found in seen if found is not None]
 
     def _sides(self, remote: Remote, *, may_create: bool) -> tuple[Side, Side]:
         """Return our own side and the remote's."""
@@ -290,7 +329,10 @@ class LocalRemotes(RemoteVerbs):
         data = self._parts.objects.read_record(build.MANIFEST, manifest)
         blobs = {record_key(build.MANIFEST, manifest): data}
         copying.count(size_bytes=put_sound(ends.there.backend, blobs, ends.there.name))
-        return self._push_link(ends, build.RELEASE, item.record, copying)
+        is_ours = self._push_link(ends, build.RELEASE, item.record, copying)
+        if is_ours:
+            ends.seen.add_releases(item.release.model, [item.record])
+        return is_ours
 
     def _push_moves(
         self, ends: _Ends, asked: Asked, request: TransferRequest, copying: Copying
@@ -303,6 +345,7 @@ class LocalRemotes(RemoteVerbs):
                 ends, build.CHANNEL_MOVE, record, copying
             )
             if is_ours:
+                ends.seen.add_moves(asked.model, [record])
                 copying.count(moves=1)
             else:
                 lost.add(move.channel)

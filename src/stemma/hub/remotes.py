@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stemma.domain.digest import Digest
+from stemma.hub.seen_remotes import RemoteStanding
 from stemma.store.fetching import Fetcher
 
 
@@ -135,6 +136,10 @@ class RemoteVerbs(Protocol):
 
     def list_remotes(self) -> Sequence[Remote]:
         """Return every remote that is set, by name."""
+        ...
+
+    def list_standings(self) -> Sequence[RemoteStanding]:
+        """Return how far we are from each remote as it was last seen; asks no network."""
         ...
 
     def add_remote(self, name: str, url: str) -> Remote:

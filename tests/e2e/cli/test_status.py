@@ -37,7 +37,7 @@ def test_an_empty_project_names_the_next_command(stemma: Stemma, project: Path) 
     answer = _human(stemma)
     assert answer.stdout == "no models yet\n"
     assert answer.stderr == "  next: stemma run -- python train.py\n"
-    assert _status(stemma) == {"models": {}, "tracked": {}, "serving": {}}
+    assert _status(stemma) == {"models": {}, "tracked": {}, "serving": {}, "remotes": []}
 
 
 def test_the_way_from_a_run_to_a_release_is_told(stemma: Stemma, project: Path) -> None:
