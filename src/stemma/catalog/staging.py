@@ -22,6 +22,7 @@ from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.manifest import decode_manifest
 from stemma.domain.tree import EntryKind, TreeEntry, check_link, check_paths
 from stemma.store.ingest import Batch, StoredFile
+from stemma.store.lineage import in_reading_order
 from stemma.store.objects import ObjectStore, StoredTree
 
 EarlierFiles: TypeAlias = Sequence[tuple[str, Digest]]
@@ -63,8 +64,9 @@ class Staging:
         check_paths(files)
         entries: list[TreeEntry] = []
         stored: dict[str, StoredFile] = {}
-        for name, path in sorted(files.items()):
-            status = _look(path)
+        statuses = {name: _look(path) for name, path in sorted(files.items())}
+        for name in in_reading_order({name: seen.st_size for name, seen in statuses.items()}):
+            path, status = files[name], statuses[name]
             if stat.S_ISLNK(status.st_mode):
                 target = os.readlink(path)  # noqa: PTH115 -- Path would normalise the target
                 check_link(name, target)
@@ -84,7 +86,8 @@ class Staging:
                     digest=stored[name].digest,
                 )
             )
-        return StagedFiles(entries=tuple(entries), files=stored)
+        entries.sort(key=lambda entry: entry.path)
+        return StagedFiles(entries=tuple(entries), files=dict(sorted(stored.items())))
 
     def _add_file(self, path: Path, parents: Sequence[Digest]) -> StoredFile:
         """Read each file once, though code and pipeline share most of theirs."""

@@ -26,13 +26,15 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.domain.tree import EntryKind, Tree, TreeEntry, encode_tree
 from stemma.store.hashing import hash_bytes
-from stemma.store.ingest import Batch, Progress, StoredTree
+from stemma.store.ingest import Batch, Progress, StoredFile, StoredTree
+from stemma.store.lineage import in_reading_order, is_compared
 from stemma.store.objects import ObjectStore
 from stemma.store.trees import Sighting, look_at
 
 _FOLDER: Final = "cache/files"
 _SCHEMA: Final = "stemma.files/1"
 _TICK_NANOSECONDS: Final = 2_000_000_000
+_MOST_BESIDE: Final = 8
 """The coarsest clock of a file system in use (FAT counts seconds by twos)."""
 
 Facts = tuple[int, int, int, int]
@@ -48,6 +50,7 @@ class Survey:
         sightings: Every file and link, by path.
         facts: What ``lstat`` said of each, before anything is read.
         known: blake3 of the files that did not change.
+        earlier: blake3 that files had which did change.
         cache_file: Where this is remembered.
         looked_at_ns: When.
     """
@@ -56,6 +59,7 @@ class Survey:
     sightings: tuple[Sighting, ...]
     facts: Mapping[str, Facts]
     known: Mapping[str, Digest]
+    earlier: Mapping[str, Digest]
     cache_file: Path
     looked_at_ns: int
 
@@ -92,16 +96,16 @@ def survey(state: Path, base: Path, names: Sequence[str], *, now_ns: int) -> Sur
     remembered = _read(cache_file)
     sightings = tuple(look_at(base, names))
     facts = {item.path: _facts(base / item.path) for item in sightings}
-    known = {
-        name: Digest.blake3(digest)
-        for name, (*then, digest) in remembered.items()
-        if name in facts and tuple(then) == facts[name]
+    digests = {
+        name: Digest.blake3(digest) for name, (*_, digest) in remembered.items() if name in facts
     }
+    known = {name: digests[name] for name in digests if tuple(remembered[name][:-1]) == facts[name]}
     return Survey(
         base=base,
         sightings=sightings,
         facts=facts,
         known=known,
+        earlier={name: digest for name, digest in digests.items() if name not in known},
         cache_file=cache_file,
         looked_at_ns=now_ns,
     )
@@ -123,7 +127,7 @@ def store(objects: ObjectStore, seen: Survey, progress: Progress | None = None) 
             entries=tree.entries,
         )
     batch = Batch(objects.backend, objects.index)
-    read = {name: batch.add_path(seen.base / name, progress) for name in seen.unread}
+    read = _read_in(batch, seen, progress)
     batch.flush()
     digests = {**seen.known, **{name: file.digest for name, file in read.items()}}
     # A file may have grown since it was looked at; its size is the one that was read.
@@ -145,6 +149,21 @@ def store(objects: ObjectStore, seen: Survey, progress: Progress | None = None) 
         entries=stored.entries,
         files=read,
     )
+
+
+def _read_in(batch: Batch, seen: Survey, progress: Progress | None) -> dict[str, StoredFile]:
+    """Take in what must be read, each file beside its earlier content and large known files."""
+    sizes = {name: facts[0] for name, facts in seen.facts.items()}
+    beside = sorted(
+        (name for name in seen.known if is_compared(sizes[name])), key=sizes.__getitem__
+    )
+    beside = beside[-_MOST_BESIDE:][::-1]
+    read: dict[str, StoredFile] = {}
+    for name in in_reading_order({name: sizes[name] for name in seen.unread}):
+        parents = [seen.earlier[name]] if name in seen.earlier else []
+        parents += [seen.known[other] for other in beside]
+        read[name] = batch.add_path(seen.base / name, progress, parents=parents)
+    return dict(sorted(read.items()))
 
 
 def forget(state: Path) -> None:

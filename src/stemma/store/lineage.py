@@ -38,6 +38,8 @@ _MOST_TABLES: Final = 32
 """Earlier files looked at for one batch; more would cost reading without finding."""
 
 _MOST_COMPANIONS: Final = 4
+"""Files of a batch that later ones of it are compared with."""
+
 _SMALLEST_COMPANION_BYTES: Final = 4 << 20
 """Each may make a batch write what is pending; many small files must not."""
 
@@ -93,6 +95,24 @@ class Relatives(NamedTuple):
 NO_RELATIVES: Final = Relatives()
 
 
+def is_compared(size_bytes: int) -> bool:
+    """Whether a file of this size is worth comparing others with."""
+    return size_bytes >= _SMALLEST_COMPANION_BYTES
+
+
+def in_reading_order(sizes: Mapping[str, int]) -> list[str]:
+    """Return names of files in the order in which a batch should take them.
+
+    Those that others may be compared with come first, the largest of them first: from weights
+    in a wide type the narrow ones follow, not the other way round.  The rest is by name.
+    """
+
+    def place(name: str) -> tuple[int, str]:
+        return -sizes[name] if is_compared(sizes[name]) else 0, name
+
+    return sorted(sizes, key=place)
+
+
 @final
 class Lineage:
     """Finds candidates in stored files; keeps their tables for as long as it lives."""
@@ -118,7 +138,7 @@ class Lineage:
     def add_companion(self, recipe: Recipe, ranges: Sequence[FileRange]) -> None:
         """Let later files of the batch be compared with this one; the latest few are kept."""
         is_known = recipe.digest in self._companions
-        if is_known or recipe.size_bytes < _SMALLEST_COMPANION_BYTES or not _ranks(ranges):
+        if is_known or not is_compared(recipe.size_bytes) or not _ranks(ranges):
             return
         self._tables[recipe.digest] = _table(recipe, ranges)
         self._companions.insert(0, recipe.digest)

@@ -38,7 +38,8 @@ from stemma.store.keys import (
     records_prefix,
     tree_key,
 )
-from stemma.store.ranges import OpenedFile, read_range
+from stemma.store.lineage import in_reading_order
+from stemma.store.ranges import read_range
 from stemma.store.reading import NOT_HERE_HINT, Reader
 from stemma.store.reindex import RebuildReport, rebuild_index
 
@@ -99,24 +100,23 @@ class ObjectStore:
             ConflictError: If a file changes while it is read (``file-changed``).
         """
         batch = Batch(self.backend, self.index)
-        files: dict[str, StoredFile] = {}
-        entries: list[TreeEntry] = []
-        for sighting in trees.look_at(root, paths):
-            if sighting.kind is EntryKind.SYMLINK:
-                size_bytes, digest = 0, None
-            else:
-                stored = batch.add_path(root / sighting.path, progress)
-                files[sighting.path] = stored
-                size_bytes, digest = stored.size_bytes, stored.digest
-            entries.append(
-                TreeEntry(
-                    path=sighting.path,
-                    kind=sighting.kind,
-                    size_bytes=size_bytes,
-                    digest=digest,
-                    target=sighting.target,
-                )
+        sightings = list(trees.look_at(root, paths))
+        sizes = {
+            sighting.path: sighting.size_bytes
+            for sighting in sightings
+            if sighting.kind is not EntryKind.SYMLINK
+        }
+        files = {path: batch.add_path(root / path, progress) for path in in_reading_order(sizes)}
+        entries = [
+            TreeEntry(
+                path=sighting.path,
+                kind=sighting.kind,
+                size_bytes=files[sighting.path].size_bytes if sighting.path in files else 0,
+                digest=files[sighting.path].digest if sighting.path in files else None,
+                target=sighting.target,
             )
+            for sighting in sightings
+        ]
         batch.flush()
         return _put_tree(self.backend, Tree.of(entries), files)
 
@@ -160,15 +160,6 @@ class ObjectStore:
             IntegrityError: If a chunk that is needed is missing or damaged.
         """
         return read_range(self.reader, digest, offset, size_bytes)
-
-    def open(self, digest: Digest) -> OpenedFile:
-        """Open a file for reading anywhere in it; the chunks that are touched are verified.
-
-        Raises:
-            NotFoundError: If the file is not stored (``file-not-stored``).
-            IntegrityError: If its recipe is damaged; and when read, if a chunk is.
-        """
-        return OpenedFile(self.reader, self.reader.recipe_of(digest))
 
     def read_tree(self, digest: Digest) -> Tree:
         """Return a tree, verified.

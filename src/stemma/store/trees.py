@@ -34,11 +34,13 @@ class Sighting:
         path: Relative POSIX path inside the tree.
         kind: What it is.
         target: Where a link points; empty for a file.
+        size_bytes: How large the file was; 0 for a link.
     """
 
     path: str
     kind: EntryKind
     target: str = ""
+    size_bytes: int = 0
 
 
 def verified_tree(data: bytes, digest: Digest) -> Tree:
@@ -86,20 +88,24 @@ def _look(root: Path, path: str) -> Sighting:
     place = root / path
     with translated_os_errors(f"read {place}", is_write=False):
         try:
-            mode = place.lstat().st_mode
+            status = place.lstat()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
                 f"no file {place}", code="file-not-found", hint=_MISSING_HINT
             ) from error
-        if stat.S_ISLNK(mode):
+        if stat.S_ISLNK(status.st_mode):
             target = os.readlink(place)  # noqa: PTH115  Path would normalise the target
             check_link(path, target)
             return Sighting(path=path, kind=EntryKind.SYMLINK, target=target)
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise InvalidInputError(
             f"{place} is neither a file nor a link",
             code="not-a-file",
             hint="leave it out",
         )
-    is_executable = bool(mode & stat.S_IXUSR)
-    return Sighting(path=path, kind=EntryKind.EXECUTABLE if is_executable else EntryKind.FILE)
+    is_executable = bool(status.st_mode & stat.S_IXUSR)
+    return Sighting(
+        path=path,
+        kind=EntryKind.EXECUTABLE if is_executable else EntryKind.FILE,
+        size_bytes=status.st_size,
+    )

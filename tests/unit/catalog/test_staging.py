@@ -90,3 +90,16 @@ def test_a_file_that_is_not_what_it_looks_like_is_kept_and_told(
     [warning] = [text for text in warnings if text.startswith("cut.npy: ")]
     assert "npy" in warning
     assert objects.read_bytes(manifest.artifact.files[0].digest) == whole[:-1000]
+
+
+@pytest.mark.slow
+def test_two_precisions_recorded_together_cost_one(objects: ObjectStore, tmp_path: Path) -> None:
+    """The narrow copy follows from the wide one, in whatever order their names come."""
+    generator = np.random.default_rng(29)
+    wide = generator.normal(0, 0.05, (1200, 1024)).astype(np.float32)
+    np.savez(tmp_path / "b.npz", w=wide)
+    np.savez(tmp_path / "a.npz", w=wide.astype(np.float16))
+    manifest, _, _ = _record(objects, {name: tmp_path / name for name in ("a.npz", "b.npz")})
+    stored_bytes = sum(stat.size_bytes for stat in objects.backend.list("frames/"))
+    assert stored_bytes < 0.97 * wide.nbytes
+    assert [file.path for file in manifest.artifact.files] == ["a.npz", "b.npz"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stemma.catalog import stat_cache
@@ -133,3 +134,27 @@ def test_without_a_place_for_the_cache_files_are_stored_all_the_same(
     (tmp_path / "cache").write_text("in the way")
     first, read = add()
     assert add() == (first, read)
+
+
+def _stored_bytes(objects: ObjectStore) -> int:
+    return sum(stat.size_bytes for stat in objects.backend.list("frames/"))
+
+
+@pytest.mark.slow
+def test_a_model_that_changed_is_stored_as_the_difference_to_what_it_was(
+    objects: ObjectStore, data: Path, add: Add
+) -> None:
+    """Somebody who tracks a folder of weights must not pay for each training whole."""
+    generator = np.random.default_rng(23)
+    weights = generator.normal(0, 0.05, (1200, 1024)).astype(np.float32)
+    np.save(data / "weights.npy", weights)
+    add()
+    first = _stored_bytes(objects)
+    np.save(data / "weights.npy", weights + np.float32(1e-6))
+    add()
+    changed = _stored_bytes(objects) - first
+    np.save(data / "beside.npy", weights + np.float32(2e-6))
+    add()
+    beside = _stored_bytes(objects) - first - changed
+    assert changed < 0.5 * first
+    assert beside < 0.5 * first
