@@ -17,7 +17,6 @@ from stemma.catalog.snapshot import changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
-from stemma.cli.plain import plain
 from stemma.cli.project import load_head, opened_delivery, opened_remotes
 from stemma.cli.render import clean, labelled, short_run
 
@@ -90,6 +89,7 @@ def _remotes(root: Path) -> tuple[list[list[str]], list[Any]]:
     # Looked at first, for the same reason.
     if not (root / ".stemma" / "remotes").is_dir():
         return [], []
+    from stemma.cli.plain import plain  # loads a library, which most do without
     from stemma.cli.transfer_cards import standing_row
 
     with opened_remotes() as hub:
@@ -109,7 +109,11 @@ def _trash(root: Path) -> TrashHolding | None:
 
 
 def _trash_payload(trash: TrashHolding | None) -> dict[str, Any]:
-    return {} if trash is None else {"trash": plain(trash)}
+    if trash is None:
+        return {}
+    from stemma.cli.plain import plain
+
+    return {"trash": plain(trash)}
 
 
 def _trash_card(trash: TrashHolding | None) -> list[str]:
