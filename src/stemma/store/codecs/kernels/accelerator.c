@@ -2,14 +2,16 @@
 
    Normative text: docs/formats/store.md, "Codecs of tensor blocks".  Plain functions of plain
    pointers, no state, no allocation; `native.py` checks every size before it calls.  Words are
-   little-endian in memory, and so must the machine be.  Words pass through tiles on the stack:
-   pointers may be unaligned, and loops over tiles are simple enough for a compiler to vectorise. */
+   little-endian in memory, and so must the machine be.  Work is done in tiles, through the stack
+   where pointers are not aligned; loops over tiles are simple enough for a compiler to vectorise. */
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #define TILE 512 /* words; the tiles of a call stay in the first-level cache */
+
+#define IS_ALIGNED(pointer, U) ((uintptr_t)(pointer) % sizeof(U) == 0)
 
 #if defined(__has_attribute)
 #if __has_attribute(target_clones) && defined(__x86_64__) && defined(__GLIBC__) && !defined(STEMMA_NO_CLONES)
@@ -119,26 +121,33 @@ HALVES(64, uint64_t, 32, uint32_t)
     }                                                                                            \
     FAST static void split_words_##B(const uint8_t *words, size_t count, int rotated,            \
                                      uint8_t *planes, size_t stride) {                           \
-        U tile[TILE];                                                                            \
+        U buffer[TILE];                                                                          \
         for (size_t at = 0; at < count; at += TILE) {                                            \
             size_t n = count - at < TILE ? count - at : TILE;                                    \
-            memcpy(tile, words + at * sizeof(U), n * sizeof(U));                                 \
-            if (rotated)                                                                         \
+            const U *tile = (const U *)(const void *)words + at;                                 \
+            if (!IS_ALIGNED(words, U)) {                                                         \
+                memcpy(buffer, words + at * sizeof(U), n * sizeof(U));                           \
+                tile = buffer;                                                                   \
+            }                                                                                    \
+            if (rotated) {                                                                       \
                 for (size_t i = 0; i < n; i++)                                                   \
-                    tile[i] = (U)((U)(tile[i] << 1) | (U)(tile[i] >> (B - 1)));                  \
+                    buffer[i] = (U)((U)(tile[i] << 1) | (U)(tile[i] >> (B - 1)));                \
+                tile = buffer;                                                                   \
+            }                                                                                    \
             split_##B(tile, n, planes + at, stride);                                             \
         }                                                                                        \
     }                                                                                            \
     FAST static void merge_words_##B(const uint8_t *const *planes, size_t count, int rotated,    \
                                      uint8_t *out) {                                             \
-        U tile[TILE];                                                                            \
+        U buffer[TILE];                                                                          \
         for (size_t at = 0; at < count; at += TILE) {                                            \
             size_t n = count - at < TILE ? count - at : TILE;                                    \
+            U *tile = IS_ALIGNED(out, U) ? (U *)(void *)out + at : buffer;                       \
             merge_##B(planes, at, tile, n);                                                      \
             if (rotated)                                                                         \
                 for (size_t i = 0; i < n; i++)                                                   \
                     tile[i] = (U)((U)(tile[i] >> 1) | (U)(tile[i] << (B - 1)));                  \
-            memcpy(out + at * sizeof(U), tile, n * sizeof(U));                                   \
+            if (tile == buffer) memcpy(out + at * sizeof(U), buffer, n * sizeof(U));             \
         }                                                                                        \
     }                                                                                            \
     FAST static void split_residuals_##B(const uint8_t *words, const uint8_t *parent,            \
@@ -155,13 +164,14 @@ HALVES(64, uint64_t, 32, uint32_t)
     }                                                                                            \
     FAST static void merge_residuals_##B(const uint8_t *const *planes, const uint8_t *parent,    \
                                          size_t count, int cast, uint8_t *out) {                 \
-        U tile[TILE], predicted[TILE];                                                           \
+        U buffer[TILE], predicted[TILE];                                                         \
         for (size_t at = 0; at < count; at += TILE) {                                            \
             size_t n = count - at < TILE ? count - at : TILE;                                    \
+            U *tile = IS_ALIGNED(out, U) ? (U *)(void *)out + at : buffer;                       \
             merge_##B(planes, at, tile, n);                                                      \
             predict_##B(parent, at, n, cast, predicted);                                         \
             for (size_t i = 0; i < n; i++) tile[i] = unfold_##B(tile[i], predicted[i]);          \
-            memcpy(out + at * sizeof(U), tile, n * sizeof(U));                                   \
+            if (tile == buffer) memcpy(out + at * sizeof(U), buffer, n * sizeof(U));             \
         }                                                                                        \
     }
 
