@@ -20,6 +20,7 @@ from stemma.domain.errors import InvalidInputError
 
 _KEY: Final = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*)+")
 _KEY_LIMIT: Final = 512
+_RESERVED: Final = ("packs/", "tmp/", "trash/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +100,56 @@ class BlobBackend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Something a backend keeps for itself that is not as it was written.
+
+    Attributes:
+        kind: Stable machine name.
+        key: Where it is, below the backend's root.
+        detail: What is wrong, in words.
+    """
+
+    kind: str
+    key: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TidyReport:
+    """What tidying did.
+
+    Attributes:
+        rewritten: How many packs were rewritten, merged or removed.
+        freed_bytes: How much less the packs take; negative when tidying made them larger.
+    """
+
+    rewritten: int
+    freed_bytes: int
+
+
+@runtime_checkable
+class PackingBackend(Protocol):
+    """A backend that keeps several blobs in one file, and must look after such files."""
+
+    def tidy(self) -> TidyReport:
+        """Give back the room of what was deleted; to be called under the store's lock, alone."""
+        ...
+
+    def damages(self) -> Iterator[Damage]:
+        """Yield what is damaged beside the blobs themselves."""
+        ...
+
+    def mend(self) -> tuple[str, ...]:
+        """Make anew what ``damages`` yields from what can be read; return what was mended."""
+        ...
+
+
 def check_key(key: str) -> None:
     """Refuse a key that is not ``folder/…/name`` of lower-case letters, digits and hyphens.
 
     Raises:
         InvalidInputError: With code ``bad-key``.
     """
-    if len(key) > _KEY_LIMIT or not _KEY.fullmatch(key) or key.startswith(("tmp/", "trash/")):
+    if len(key) > _KEY_LIMIT or not _KEY.fullmatch(key) or key.startswith(_RESERVED):
         raise InvalidInputError(f"not a blob key: {key[:80]!r}", code="bad-key")

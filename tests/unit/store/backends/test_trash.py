@@ -18,7 +18,12 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 def backend(tmp_path: Path) -> LocalBackend:
     """Return a store of three blobs."""
     backend = LocalBackend(tmp_path / "objects")
-    backend.put_many({"frames/aa/one": b"1", "frames/ab/two": b"22", "trees/aa/three": b"333"})
+    for key, data in {
+        "frames/aa/one": b"1",
+        "frames/ab/two": b"22",
+        "trees/aa/three": b"333",
+    }.items():
+        backend.put(key, data)
     return backend
 
 
