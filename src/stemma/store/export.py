@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError
@@ -27,6 +27,7 @@ _PLAIN_MODE: Final = 0o666
 _EXECUTABLE_MODE: Final = 0o777
 _LARGE_BYTES: Final = 4 << 20
 _UNSYNCED_BYTES: Final = 1 << 30
+_SYNCED_BYTES: Final = 16 << 20
 
 Pieces = Iterable[bytes]
 """A file's verified bytes; the iteration raises when they are not right."""
@@ -108,7 +109,32 @@ def _write(pieces: Pieces, place: Path, *, is_executable: bool) -> None:
     mode = _EXECUTABLE_MODE if is_executable else _PLAIN_MODE
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(place, flags, mode), "wb") as stream:
-        stream.writelines(pieces)
+        _write_through(pieces, stream)
+
+
+def _write_through(pieces: Pieces, stream: BinaryIO) -> None:
+    """Write pieces, and have what is written go to the disk while more is decoded.
+
+    The fsync at the end would otherwise wait for all of a large file.
+    """
+    syncing: Lane[None] = Lane(threads=1, limit_bytes=0)
+    unsynced_bytes = 0
+    try:
+        for piece in pieces:
+            stream.write(piece)
+            unsynced_bytes += len(piece)
+            if unsynced_bytes < _SYNCED_BYTES:
+                continue
+            stream.flush()
+            while syncing:
+                syncing.take()
+            syncing.put(partial(os.fdatasync, stream.fileno()), unsynced_bytes)
+            syncing.start()
+            unsynced_bytes = 0
+        while syncing:
+            syncing.take()
+    finally:
+        syncing.close()
 
 
 def _fsync_file(place: Path) -> None:
