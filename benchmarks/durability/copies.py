@@ -56,6 +56,11 @@ class Scene:
             number: forks.call(partial(project.version, self.here, f"{MODEL}@{number}"))["files"]
             for number in VERSIONS
         }
+        self.keep()
+
+    def keep(self) -> None:
+        """Let ``restore`` come back to what is there now."""
+        shutil.rmtree(self._kept, ignore_errors=True)
         shutil.copytree(self._work, self._kept, symlinks=True)
 
     def restore(self) -> None:

@@ -71,12 +71,16 @@ def watch(work: Work, *, kill_after_seconds: float | None = None) -> End:
     return child.finish(kill_after_seconds)
 
 
-def together(works: Sequence[Work]) -> list[End]:
-    """Run each of ``works`` in a fork of its own, all at once."""
+def together(works: Sequence[Work], kill_after_seconds: Sequence[float | None] = ()) -> list[End]:
+    """Run each of ``works`` in a fork of its own, all at once; SIGKILL each after its time."""
     children = [_Child(work) for work in works]
     for child in children:
         child.release()
-    return [child.finish(None) for child in children]
+    limits = [*kill_after_seconds, *[None] * (len(works) - len(kill_after_seconds))]
+    # Those that die first are waited for first, so that no death comes late.
+    order = sorted(range(len(works)), key=lambda number: limits[number] or _TIMEOUT_SECONDS)
+    ends = {number: children[number].finish(limits[number]) for number in order}
+    return [ends[number] for number in range(len(works))]
 
 
 def kill_at_call(work: Work, number: int, points: str = POINTS) -> End:

@@ -26,7 +26,7 @@ from benchmarks.durability.forks import Answer
 from stemma.cli.exit_codes import ExitCode
 from stemma.domain.errors import UnavailableError
 
-_SIZE: Final = "24m"
+_SIZE: Final = "48m"
 _PAGE_BYTES: Final = 4096
 _FREE_PAGES: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 _MODEL: Final = "toy"
@@ -47,6 +47,10 @@ def run() -> dict[str, object]:
     with _small_disk() as disk:
         root = disk / "project"
         forks.call(partial(project.make, root))
+        forks.call(partial(project.make, _elsewhere(root)))
+        for place in (root, _elsewhere(root)):
+            remote = str(disk / "remote")
+            forks.call(partial(project.command, place, "remote", "add", "origin", remote))
         first = forks.call(partial(project.record_file, root, _MODEL, b"first" * 1000))
         forks.call(partial(project.release, root, _MODEL))
         known = forks.call(partial(project.version, root, f"{_MODEL}@1.0.0"))
@@ -67,15 +71,24 @@ def run() -> dict[str, object]:
                     )
                 failures += [
                     f"{name}: {problem}"
-                    for problem in forks.call(partial(project.doctor, root))["problems"]
+                    for place in (root, _elsewhere(root))
+                    for problem in forks.call(partial(project.doctor, place))["problems"]
                 ]
         failures += _lost(root, first["run"], known)
+        there = forks.call(partial(project.version, _elsewhere(root), f"{_MODEL}@1.0.0"))
+        if there["files"] != known["files"]:
+            failures.append("the first release reads differently where it was pulled")
     return {
         "trials": sum(counts.values()),
         "answers": dict(counts),
         "failures": failures,
         "seconds": round(time.perf_counter() - began, 1),
     }
+
+
+def _elsewhere(root: Path) -> Path:
+    """Return the project that pulls."""
+    return root.with_name("elsewhere")
 
 
 def _lost(root: Path, run: str, known: Answer) -> list[str]:
@@ -100,7 +113,12 @@ def _verbs(root: Path, number: int) -> dict[str, Callable[[], Answer]]:
         "add": partial(project.command, root, "add", data.name),
         "run": partial(_record, root, model),
         "release": partial(project.release, root, _MODEL),
+        "push": partial(project.command, root, "push"),
+        "pull": partial(project.command, _elsewhere(root), "pull"),
         "gc": partial(project.command, root, "gc", "--grace", "0", "--yes"),
+        "gc --empty-trash": partial(
+            project.command, root, "gc", "--grace", "0", "--yes", "--empty-trash"
+        ),
         "log": partial(project.command, root, "log", _MODEL),
     }
 
