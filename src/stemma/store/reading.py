@@ -194,8 +194,8 @@ class Reader:
             recipe: The file.
             start: Number of the first chunk.
             stop: Number after the last one.
-            is_passing: Whether nobody will ask for parts of these chunks again soon: then blocks
-                that are differences leave the cache to what they are differences to.
+            is_passing: Whether nobody will ask for parts of these chunks again soon: then
+                they leave the cache to small files, and to what others are differences to.
         """
         if stop - start == 1:
             # Many small files are read one by one: no thread could help.
@@ -224,13 +224,13 @@ class Reader:
                 yield _Run(owner, list(members))
 
     def _read_run(self, run: _Run, *, is_passing: bool) -> list[bytes]:
-        # A file may hold one block many times over.
-        read: dict[Chunk, bytes] = {}
-        for chunk, location in run.places:
-            if chunk not in read:
-                found = self._chunk(run.owner, chunk, location, steps=0, is_passing=is_passing)
-                read[chunk] = found.data
-        return [read[chunk] for chunk, _ in run.places]
+        first, location = run.places[0]
+        if location is None:
+            raise _not_indexed(first.digest, run.owner)
+        body = self._body(location.frame, 0, passing_bytes=run.size_bytes if is_passing else 0)
+        return [
+            self._checked(run.owner, chunk, place, body) for chunk, place in run.places if place
+        ]
 
     def header(self, digest: bytes) -> Header:
         """Return the header of the frame that a chunk rests in.
@@ -286,17 +286,14 @@ class Reader:
         return found | self._index.find(distant) if distant else found
 
     def _chunk(
-        self,
-        owner: str,
-        chunk: Chunk,
-        location: ChunkLocation | None,
-        *,
-        steps: int,
-        is_passing: bool = False,
+        self, owner: str, chunk: Chunk, location: ChunkLocation | None, *, steps: int
     ) -> StoredChunk:
         if location is None:
             raise _not_indexed(chunk.digest, owner)
-        body = self._body(location.frame, steps, is_passing=is_passing)
+        body = self._body(location.frame, steps)
+        return StoredChunk(self._checked(owner, chunk, location, body), body.header, body.depth)
+
+    def _checked(self, owner: str, chunk: Chunk, location: ChunkLocation, body: _Body) -> bytes:
         data = body.data[location.offset : location.offset + location.size_bytes]
         if len(data) != chunk.size_bytes or blake3_raw(data) != chunk.digest:
             self._forget(location.frame)
@@ -305,9 +302,9 @@ class Reader:
                 code="chunk-damaged",
                 hint="stemma doctor",
             )
-        return StoredChunk(data, body.header, body.depth)
+        return data
 
-    def _body(self, frame: bytes, steps: int, *, is_passing: bool) -> _Body:
+    def _body(self, frame: bytes, steps: int, *, passing_bytes: int = 0) -> _Body:
         with self._guard:
             body = self._bodies.get(frame)
             if body is not None:
@@ -319,7 +316,9 @@ class Reader:
         except NotFoundError as error:
             raise _missing(key) from error
         body = self._decode(frame, data, steps)
-        if not (is_passing and body.depth):
+        # What passes whole, or is a difference, will not be asked for again soon.
+        is_whole = body.header.block is None and passing_bytes >= len(body.data)
+        if not passing_bytes or not (is_whole or body.depth):
             self._remember(frame, body)
         return body
 
