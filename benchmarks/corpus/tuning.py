@@ -10,6 +10,7 @@ import ast
 import re
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -30,18 +31,31 @@ SUBJECTS: Final = {
     "files": ("pathlib.py", "shutil.py", "tarfile.py", "zipfile.py", "os.py", "tempfile.py"),
     "packaging": ("importlib", "logging", "distutils", "argparse.py", "ctypes", "sqlite3"),
 }
-_PAIRS_PER_STEP: Final = 16
 _TEMPERATURE: Final = 0.05
 _SHORTEST: Final = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How long and how hard.
+
+    Attributes:
+        steps: How often the weights change.
+        pairs: How many pairs of sentences are looked at for each change.
+        rate: The learning rate at the start.
+    """
+
+    steps: int
+    pairs: int
+    rate: float
 
 
 def fine_tune(
     weights: Mapping[str, Tensor],
     pieces: WordPieces,
     subject: str,
+    training: Training,
     *,
-    steps: int,
-    rate: float,
     seen: Callable[[int, Mapping[str, Tensor], torch.optim.Optimizer], None] | None = None,
 ) -> dict[str, Tensor]:
     """Return what AdamW makes of the weights with a linearly falling rate.
@@ -50,19 +64,18 @@ def fine_tune(
         weights: The start; left as it is.
         pieces: The tokenizer.
         subject: Which part of the text.
-        steps: How often the weights change.
-        rate: The learning rate at the start.
+        training: How long and how hard.
         seen: Called after every step with its number, the weights and the optimizer.
     """
     torch.manual_seed(sorted(SUBJECTS).index(subject))
     tuned = {name: tensor.clone() for name, tensor in weights.items()}
     trained = [tensor.requires_grad_() for tensor in tuned.values() if tensor.is_floating_point()]
-    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    optimizer = torch.optim.AdamW(trained, lr=training.rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, training.steps)
     neighbours = list(pairwise(_sentences(subject)))
-    targets = torch.arange(_PAIRS_PER_STEP)
-    for step in range(steps):
-        chosen = [neighbours[i] for i in torch.randint(len(neighbours), (_PAIRS_PER_STEP,))]
+    targets = torch.arange(training.pairs)
+    for step in range(training.steps):
+        chosen = [neighbours[i] for i in torch.randint(len(neighbours), (training.pairs,))]
         first, second = (embed(tuned, *pieces(side)) for side in zip(*chosen, strict=True))
         optimizer.zero_grad()
         functional.cross_entropy(first @ second.T / _TEMPERATURE, targets).backward()
