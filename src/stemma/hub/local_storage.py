@@ -29,6 +29,8 @@ from stemma.store.trash import RestoreReport, TrashHolding, empty, holding, rest
 from stemma.store.verify import verify
 
 _FROM_REMOTE: Final = "stemma pull --repair"
+_REPAIR: Final = "stemma doctor --repair"
+_UNNEEDED: Final = "(nothing recorded needs it)"
 
 
 class LocalStorage(StorageVerbs):
@@ -146,7 +148,10 @@ def examine_files(
         for finding in findings
         if finding.kind != "record-damaged" or finding.where not in records
     ]
-    findings += [_object_finding(problem) for problem in harmed]
+    stored = root / ".stemma" / "objects"
+    findings += [
+        _object_finding(problem, is_loose=(stored / problem.key).is_file()) for problem in harmed
+    ]
     findings += unreadable
     return DoctorReport(
         findings=tuple(sorted(findings, key=lambda finding: finding.is_harmless)),
@@ -170,31 +175,34 @@ class _Counter:
         self.object_count += 1
 
 
-def _object_finding(problem: ObjectProblem) -> Finding:
+def _object_finding(problem: ObjectProblem, *, is_loose: bool) -> Finding:
     harms = (*problem.versions, *(f"tracked {path}" for path in problem.paths))
     return Finding(
         kind=problem.kind,
         where=problem.key,
         detail=problem.detail,
-        fix=_object_fix(problem),
+        fix=_object_fix(problem, is_loose=is_loose),
         harms=harms,
         parts=problem.files,
     )
 
 
-def _object_fix(problem: ObjectProblem) -> str:
+def _object_fix(problem: ObjectProblem, *, is_loose: bool) -> str:
     """Say what can be done: a remote that holds a copy mends everything that versions need."""
-    if problem.kind in {"index-missing", "index-wrong"}:
+    if problem.kind in {"index-missing", "index-wrong", "pack-damaged"}:
         return "stemma doctor --rebuild"
     file = f".stemma/objects/{problem.key}"
     is_there = problem.kind != "missing-object"
+    if is_there and not is_loose:
+        # It rests in a pack with others, so there is no file that could go or be replaced.
+        return _REPAIR if problem.paths or problem.versions else f"{_REPAIR}   {_UNNEEDED}"
     if problem.paths:
         # A damaged object is believed to be stored already; it must go before add stores it anew.
         steps = [f"rm {shlex.quote(file)}"] if is_there else []
         steps += [f"stemma add {shlex.quote(path)}" for path in problem.paths]
         return " && ".join(steps) + "   (while the tracked files are unchanged)"
     if not problem.versions:
-        return f"rm {shlex.quote(file)}   (nothing recorded needs it)"
+        return f"rm {shlex.quote(file)}   {_UNNEEDED}"
     if not is_there:
         what = problem.key if "/" in problem.key else f"the object {problem.key}"
         return f"{_FROM_REMOTE}   (no remote: copy {what} from another copy of this project)"

@@ -204,7 +204,9 @@ def rebuild_project(start: Path | None = None) -> dict[str, int]:
         server_lock(ServeLayout(state=state)),
         StoreLock(state).exclusive(timeout_seconds=settings.lock_timeout_seconds),
     ):
-        made = rebuild(database_url(root, settings), LocalBackend(state / "objects"))
+        backend = LocalBackend(state / "objects")
+        backend.mend()
+        made = rebuild(database_url(root, settings), backend)
     hub = open_hub(root)
     try:
         made["curves"] = hub.restore_curves()

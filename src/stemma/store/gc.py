@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, final
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, StemmaError
 from stemma.store import frames
-from stemma.store.backends.base import BlobStat
+from stemma.store.backends.base import BlobStat, PackingBackend
 from stemma.store.keys import Family, ObjectKey, blob_key, parse_key, recipe_key
 from stemma.store.objects import ObjectStore
 from stemma.store.recipes import Recipe, decode_recipe
@@ -151,6 +151,8 @@ def collect(
     dead[Family.FRAME] = _dead_frames(store, frames_found, young, live.chunks)
     if not is_dry_run:
         _remove(store, dead, _way_out(store, now, is_final=is_final))
+        if isinstance(store.backend, PackingBackend):
+            store.backend.tidy()
     removed = tuple(
         _removal(objects[key], reason)
         for family, reason in _REASONS.items()

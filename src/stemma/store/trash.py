@@ -20,6 +20,7 @@ from typing import Final
 from stemma.domain.digest import Digest
 from stemma.domain.errors import StemmaError
 from stemma.store import frames
+from stemma.store.backends.base import PackingBackend
 from stemma.store.backends.trash import Trash, TrashedBlob, TrashingBackend
 from stemma.store.checking import checked, damaged, put_sound
 from stemma.store.hashing import blake3_raw
@@ -83,6 +84,8 @@ def empty(store: ObjectStore, *, before: datetime | None, is_dry_run: bool) -> T
     old = [blob for blob in trash.list() if before is None or blob.trashed_at <= before]
     if not is_dry_run:
         trash.remove(old)
+        if isinstance(store.backend, PackingBackend):
+            store.backend.tidy()
     return summed(old)
 
 

@@ -18,7 +18,7 @@ from typing import final
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, StemmaError
 from stemma.store import frames, recipes, trees
-from stemma.store.backends.base import BlobStat
+from stemma.store.backends.base import BlobStat, PackingBackend
 from stemma.store.hashing import blake3_raw, new_hasher
 from stemma.store.keys import Family, ObjectKey, parse_key
 from stemma.store.objects import ObjectStore, Progress
@@ -32,8 +32,8 @@ class Problem:
     Attributes:
         kind: Stable machine name: ``frame-damaged``, ``recipe-damaged``, ``tree-damaged``,
             ``record-damaged``, ``missing-chunk``, ``missing-file``, ``index-missing``,
-            ``index-wrong``, ``unknown-key``, ``parent-unreadable``, or the code of an error met
-            while reading.
+            ``index-wrong``, ``unknown-key``, ``parent-unreadable``, ``pack-damaged``, or the
+            code of an error met while reading.
         key: The blob concerned.
         detail: What is wrong, in words.
     """
@@ -78,6 +78,9 @@ class _Verification:
             self._check(stat)
             if progress is not None:
                 progress(stat.size_bytes)
+        if isinstance(self._store.backend, PackingBackend):
+            for damage in self._store.backend.damages():
+                self._report(damage.kind, damage.key, damage.detail)
         return self._problems
 
     def _report(self, kind: str, key: str, detail: str) -> None:

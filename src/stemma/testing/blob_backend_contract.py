@@ -35,6 +35,7 @@ _BAD_KEYS = (
     "a/b\0",
     "a\\b/c",
     "tmp/x",
+    "packs/x",
     "a/" + "b" * 600,
 )
 
@@ -118,6 +119,18 @@ class BlobBackendContract:
         backend.delete_many(["a/1", "b/3", "c/4"])
         assert [stat.key for stat in backend.list()] == ["a/2"]
         backend.delete_many([])
+
+    def test_what_was_deleted_may_be_put_again_with_others(self, backend: BlobBackend) -> None:
+        """A damaged blob gives way to the right bytes, alone or in a batch."""
+        first = {f"a/{number}": b"first" for number in range(4)}
+        backend.put_many(first)
+        backend.delete_many(["a/1", "a/2"])
+        assert [stat.key for stat in backend.list()] == ["a/0", "a/3"]
+        again = dict.fromkeys(first, b"again")
+        assert backend.put_many(again) == {"a/1", "a/2"}
+        assert [backend.get(key) for key in again] == [b"first", b"again", b"again", b"first"]
+        assert [stat.key for stat in backend.list()] == sorted(first)
+        assert not backend.put("a/1", b"third")
 
     @pytest.mark.parametrize("key", _BAD_KEYS)
     def test_a_malformed_key_is_refused(self, backend: BlobBackend, key: str) -> None:

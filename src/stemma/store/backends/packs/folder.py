@@ -183,7 +183,21 @@ class PackFolder:
     def _mark(self, marks: Mapping[str, Mapping[int, int]]) -> None:
         packs = {pack.path.name: pack for pack in self.index.packs()}
         for name in marks.keys() & packs.keys():
-            self.write_sidecar(name, {**self.index.died(packs[name]), **marks[name]})
+            died = {**self.index.died(packs[name]), **marks[name]}
+            if len(died) == len(packs[name].rows) and not any(died.values()):
+                self.remove([packs[name].path])  # a full disk has no room for a sidecar
+            else:
+                self.write_sidecar(name, died)
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove packs, then their sidecars, durably; to be called while ``changing``."""
+        gone = list(paths)
+        for path in gone:
+            path.unlink(missing_ok=True)
+        self.sync()
+        for path in gone:
+            path.with_name(path.name + SIDECAR_SUFFIX).unlink(missing_ok=True)
+        self.index.forget()
 
     def write_sidecar(self, name: str, died: Mapping[int, int]) -> None:
         """Say which entries of a pack are dead; to be called while ``changing``."""

@@ -123,13 +123,17 @@ class PackIndex:
         """Return where a living blob rests, in one of the packs that hold it."""
         return next(self.find_all(key), None)
 
-    def find_all(self, key: str) -> Iterator[Place]:
-        """Yield every place of a living blob."""
+    def find_all(self, key: str, *, is_dead: bool = False) -> Iterator[Place]:
+        """Yield every place of a blob that lives, or that is dead."""
         with self._guard:
             self.refresh()
             if not self._runs:
                 return
-            found = list(self._candidates(key_hash(key.encode())))
+            found = [
+                place
+                for place in self._candidates(key_hash(key.encode()))
+                if self._is_dead(place) == is_dead
+            ]
         for place in found:
             if self._is_key(place, key.encode()):
                 yield place
@@ -140,9 +144,8 @@ class PackIndex:
             at = int(run.hashes.searchsorted(wanted))
             while at < len(run.hashes) and run.hashes[at] == wanted:
                 pack = self._numbered[run.packs[at]]
-                place = None if pack is None else Place(pack, int(run.numbers[at]))
-                if place is not None and not self._is_dead(place):
-                    yield place
+                if pack is not None:
+                    yield Place(pack, int(run.numbers[at]))
                 at += 1
 
     def _is_dead(self, place: Place) -> bool:

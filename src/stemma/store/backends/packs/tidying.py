@@ -167,12 +167,7 @@ class Tidying:
             finally:
                 path.unlink(missing_ok=True)
             self._packs.sync()
-        for gone in old:
-            gone.unlink(missing_ok=True)
-        self._packs.sync()
-        for gone in old:
-            gone.with_name(gone.name + SIDECAR_SUFFIX).unlink(missing_ok=True)
-        self._packs.index.forget()
+        self._packs.remove(old)
 
     def _kept(self, packs: Sequence[Pack], old: set[Path]) -> list[_Kept]:
         """Return the entries that must move: a living blob once, and none that rests elsewhere."""

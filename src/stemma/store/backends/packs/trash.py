@@ -7,7 +7,7 @@ Invariants (normative text: ``docs/formats/store.md`` §The trash and §Packs):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from heapq import merge
@@ -60,9 +60,9 @@ class PackTrash:
             return self._loose.read(blob)
         except NotFoundError:
             with self._translated(f"read {self._packs.folder}"):
-                for pack, entry, died in self._dead():
-                    if _trashed(entry, died) == blob:
-                        return _bytes(pack, entry)
+                for pack, offset in self._places(blob):
+                    with opened(pack.path) as handle:
+                        return read_at(handle, blob.size_bytes, offset)
             raise
 
     def give_back(self, blobs: Iterable[TrashedBlob]) -> None:
@@ -70,42 +70,44 @@ class PackTrash:
         wanted = list(blobs)
         self._loose.give_back(wanted)
         with self._translated(f"move blobs back to {self._packs.folder}"):
-            found = self._find(wanted)
-            missing = {blob.key: blob for blob in found if not self._packs.is_known(blob.key)}
+            found = {blob: places for blob in wanted if (places := self._places(blob))}
+            missing = {
+                blob.key: self.read(blob) for blob in found if not self._packs.is_known(blob.key)
+            }
             if missing:
-                self._packs.put({key: _bytes(*found[blob][0]) for key, blob in missing.items()})
-            self._bury(found)
+                self._packs.put(missing)
+            self._bury(found.values())
 
     def remove(self, blobs: Iterable[TrashedBlob]) -> None:
         """Remove blobs for good; their room is given back when packs are tidied."""
         wanted = list(blobs)
         self._loose.remove(wanted)
         with self._translated(f"mark blobs in {self._packs.folder}"):
-            self._bury(self._find(wanted))
+            self._bury(self._places(blob) for blob in wanted)
 
-    def _dead(self) -> Iterator[tuple[Pack, Entry, int]]:
-        return (found for found in self._packs.dead() if found[2] != GONE)
-
-    def _find(self, blobs: Iterable[TrashedBlob]) -> dict[TrashedBlob, list[tuple[Pack, Entry]]]:
-        wanted = set(blobs)
-        found: dict[TrashedBlob, list[tuple[Pack, Entry]]] = {}
-        for pack, entry, died in self._dead():
-            blob = _trashed(entry, died)
-            if blob in wanted:
-                found.setdefault(blob, []).append((pack, entry))
+    def _places(self, blob: TrashedBlob) -> Sequence[tuple[Pack, int]]:
+        """Return the packs that hold a blob in the trash, and where it starts in them."""
+        found: list[tuple[Pack, int]] = []
+        for pack, number in self._packs.index.find_all(blob.key, is_dead=True):
+            offset = int(pack.rows[number]["offset"])
+            died = self._packs.index.died(pack).get(offset, GONE)
+            if died != GONE and moment(died) == blob.trashed_at:
+                found.append((pack, offset))
         return found
 
-    def _bury(self, found: Mapping[TrashedBlob, Iterable[tuple[Pack, Entry]]]) -> None:
+    def _bury(self, found: Iterable[Iterable[tuple[Pack, int]]]) -> None:
         marks: dict[str, dict[int, int]] = {}
-        for places in found.values():
-            for pack, entry in places:
-                marks.setdefault(pack.path.name, {})[entry.offset] = GONE
+        for places in found:
+            for pack, offset in places:
+                marks.setdefault(pack.path.name, {})[offset] = GONE
         self._packs.mark_entries(marks)
 
     def list(self) -> Iterator[TrashedBlob]:
         """Yield what rests here, oldest first; a key may come several times."""
         with self._translated(f"read {self._packs.folder}"):
-            packed = [_trashed(entry, died) for _, entry, died in self._dead()]
+            packed = [
+                _trashed(entry, died) for _, entry, died in self._packs.dead() if died != GONE
+            ]
         packed.sort(key=lambda blob: (blob.trashed_at, blob.key))
         yield from merge(self._loose.list(), packed, key=lambda blob: blob.trashed_at)
 
@@ -116,8 +118,3 @@ def _trashed(entry: Entry, died: int) -> TrashedBlob:
         size_bytes=entry.size_bytes,
         trashed_at=moment(died),
     )
-
-
-def _bytes(pack: Pack, entry: Entry) -> bytes:
-    with opened(pack.path) as handle:
-        return read_at(handle, entry.size_bytes, entry.offset)
