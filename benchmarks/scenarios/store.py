@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from benchmarks.corpus.build import corpus_sets
+from benchmarks.corpus.build import SETS, corpus_sets
 from benchmarks.corpus.place import corpus_folder
 from benchmarks.keepers import KEEPERS
 
@@ -41,8 +41,8 @@ def run(
     *, is_quick: bool = False, only: tuple[str, ...] = (), ways: tuple[str, ...] = ()
 ) -> dict[str, object]:
     """Measure every set; return the figures by set and way."""
-    sets = corpus_sets()
-    names = only or (_QUICK_SETS if is_quick else tuple(sets))
+    names = only or (_QUICK_SETS if is_quick else SETS)
+    sets = corpus_sets(names)
     chosen = ways or (_QUICK_WAYS if is_quick else tuple(KEEPERS))
     obstacles = {way: KEEPERS[way].obstacle() for way in chosen}
     figures: dict[str, object] = {way: reason for way, reason in obstacles.items() if reason}
