@@ -55,6 +55,7 @@ from stemma.server.delivery_wiring import (
     make_routes,
     make_supervisor,
 )
+from stemma.server.scrub import make_scrubber
 from stemma.server.state_folder import STATE_FOLDER
 from stemma.server.wiring import open_hub
 
@@ -233,7 +234,10 @@ class Server:
             stack.callback(self._keeper.close)
             self._drills = self._make_drill_schedule()
             stack.callback(self._drills.close)
+            self._scrubber = make_scrubber(self._hub)
+            stack.callback(self._scrubber.close)
             self._controller = self._make_controller(supervisor, validations)
+            self._scrubber.start()
             self._stack = stack.pop_all()
         return self
 
@@ -276,6 +280,9 @@ class Server:
         for problem in (self._keeper.keep(desires), self._drills.keep(desires)):
             if problem:
                 chronicle.complain(problem)
+        is_busy = any(desire.rollout is not None for desire in desires)
+        for sentence in self._scrubber.keep(is_busy=is_busy):
+            chronicle.note(sentence)
 
     def _make_drill_schedule(self) -> DrillSchedule:
         return DrillSchedule(
