@@ -1,8 +1,7 @@
 """``stemma status``: the working tree against the last version.
 
 Reads the head snapshot, so that it costs a few times a bare interpreter's start;
-opens the project only when the snapshot is missing or stale, or when something was served or
-shared.
+opens the project only when the snapshot is missing or stale, or when something was served.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ from stemma.catalog.snapshot import changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
-from stemma.cli.project import load_head, opened_delivery, opened_remotes
+from stemma.cli.plain import plain
+from stemma.cli.project import load_head, opened_delivery
 from stemma.cli.render import clean, labelled, short_run
 
 if TYPE_CHECKING:
     from stemma.catalog.snapshot import FileStamp, Head, ModelHead
+    from stemma.server.scrub import ScrubState
     from stemma.store.trash import TrashHolding
 
 _LABELS: Final = {
@@ -47,23 +48,22 @@ def command(console: Console) -> ExitCode:
     root, head = load_head()
     rows = _rows(root, head)
     served, serving = _serving(root)
-    trash = _trash(root)
-    shared, remotes = _remotes(root)
+    trash, scrub = _trash(root), _scrub(root)
     console.show(
         Answer(
             payload={
                 **_payload(head, rows),
                 "serving": serving,
-                "remotes": remotes,
                 **_trash_payload(trash),
+                **_scrub_payload(scrub),
             },
             card=[
                 *_card(head, rows),
                 *_serving_card(served),
-                *labelled([(row[2], f"{row[3]}  {row[4]}") for row in shared], width=_WIDTH),
                 *_trash_card(trash),
+                *_scrub_card(scrub),
             ],
-            rows=[*rows, *served, *shared],
+            rows=[*rows, *served],
             hints=_hints(root, head, rows),
         )
     )
@@ -84,19 +84,6 @@ def _serving(root: Path) -> tuple[list[list[str]], dict[str, Any]]:
     return serving_rows(view, datetime.now(UTC)), serving_payload(view)
 
 
-def _remotes(root: Path) -> tuple[list[list[str]], list[Any]]:
-    """Return how far we are from each remote as it was last seen, as rows and as JSON values."""
-    # Looked at first, for the same reason.
-    if not (root / ".stemma" / "remotes").is_dir():
-        return [], []
-    from stemma.cli.plain import plain  # loads a library, which most do without
-    from stemma.cli.transfer_cards import standing_row
-
-    with opened_remotes() as hub:
-        standings = hub.list_standings()
-    return [standing_row(standing) for standing in standings], plain(list(standings))
-
-
 def _trash(root: Path) -> TrashHolding | None:
     """Return what the trash holds; nothing where none ever was, for looking costs imports."""
     objects = root / ".stemma" / "objects"
@@ -109,20 +96,35 @@ def _trash(root: Path) -> TrashHolding | None:
 
 
 def _trash_payload(trash: TrashHolding | None) -> dict[str, Any]:
-    if trash is None:
-        return {}
-    from stemma.cli.plain import plain
-
-    return {"trash": plain(trash)}
+    return {} if trash is None else {"trash": plain(trash)}
 
 
 def _trash_card(trash: TrashHolding | None) -> list[str]:
-    if trash is None or not trash.count:
-        return []
     from stemma.cli.trash_cards import trash_line
 
-    return [trash_line(trash)]
+    return [trash_line(trash)] if trash is not None and trash.count else []
 
+
+def _scrub(root: Path) -> ScrubState | None:
+    """Return how far a server has read the store; nothing where none ever did."""
+    folder = root / ".stemma" / "serve"
+    if not (folder / "scrub.json").is_file():
+        return None
+    from stemma.server.scrub import read_scrub
+
+    return read_scrub(folder)
+
+
+def _scrub_payload(scrub: ScrubState | None) -> dict[str, Any]:
+    return {} if scrub is None else {"scrub": plain(scrub)}
+
+
+def _scrub_card(scrub: ScrubState | None) -> list[str]:
+    if scrub is None:
+        return []
+    from stemma.cli.trash_cards import scrub_line
+
+    return [scrub_line(scrub)]
 
 
 def _serving_card(rows: list[list[str]]) -> list[str]:
