@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hmac
 import http.client
+import importlib
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
@@ -44,26 +46,36 @@ class S3Server:
 
     Attributes:
         url: Where it answers.
-        process: The process.
+        key: Who asks.
+        secret: The secret of the key.
     """
 
     url: str
-    process: subprocess.Popen[bytes]
+    key: str = "test"
+    secret: str = "test"  # noqa: S105 - of nobody
 
     @property
     def variables(self) -> dict[str, str]:
         """The environment that a command needs to reach it."""
         return {
             "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
             "AWS_REGION": "us-east-1",
         }
 
     def make_bucket(self, name: str) -> None:
         """Make a bucket."""
-        request = urllib.request.Request(f"{self.url}/{name}", method="PUT")  # noqa: S310
-        urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+        boto3: Any = importlib.import_module("boto3")  # comes with moto, untyped
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+        )
+        client.create_bucket(Bucket=name)
+        client.close()
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -82,7 +94,12 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Start an S3 server, and end it with the session."""
+    """Start an S3 server, and end it with the session; or take the one that a person names."""
+    named = os.environ.get("STEMMA_TEST_S3_ENDPOINT")
+    if named:
+        key, _, secret = os.environ["STEMMA_TEST_S3_KEY"].partition(":")
+        yield S3Server(url=named, key=key, secret=secret)
+        return
     pytest.importorskip("moto.server", reason="moto is a development tool", exc_type=ImportError)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -101,10 +118,9 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             stderr=file,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )
-    server = S3Server(url=f"http://127.0.0.1:{port}", process=process)
     try:
         _wait_for(port, process, log)
-        yield server
+        yield S3Server(url=f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
         process.wait(timeout=30)

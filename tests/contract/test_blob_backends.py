@@ -62,6 +62,8 @@ class TestGoogleBackend(BlobBackendContract):
     def backend(
         self, s3_server: Any, google_wire: Any, monkeypatch: pytest.MonkeyPatch
     ) -> BlobBackend:
+        if "STEMMA_TEST_S3_ENDPOINT" in os.environ:
+            pytest.skip("a real server wants real signatures, which the translator cannot make")
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", google_wire.url)
         bucket = f"google-{secrets.token_hex(4)}"
         s3_server.make_bucket(bucket)

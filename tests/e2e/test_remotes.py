@@ -42,23 +42,32 @@ with stemma.run("toy") as run:
 """
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
+_PLACES = ["folder", pytest.param("s3", marks=pytest.mark.s3)]
+if "STEMMA_TEST_AZURE" in os.environ:
+    _PLACES.append("azure")  # docs/compat/object-stores.md says how
+
+
+@pytest.fixture(params=_PLACES)
 def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the address of an empty remote."""
     if request.param == "folder":
         (tmp_path / "shared").mkdir()
         return str(tmp_path / "shared")
-    server = request.getfixturevalue("s3_server")
+    server = request.getfixturevalue(f"{request.param}_server")
     for name, value in server.variables.items():
         monkeypatch.setenv(name, value)
     bucket = f"e2e-{secrets.token_hex(4)}"
+    if request.param == "azure":
+        server.make_container(bucket)
+        return f"az://{bucket}/team"
     server.make_bucket(bucket)
     return f"s3://{bucket}/team"
 
 
 def _with_variables(place: Any) -> Any:
-    """Let commands reach the S3 server."""
-    cloud = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    """Let commands reach the server."""
+    prefixes = ("AWS_", "AZURE_")
+    cloud = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
     return type(place)(folder=place.folder, variables={**place.variables, **cloud})
 
 

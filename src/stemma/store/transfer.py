@@ -26,11 +26,14 @@ from stemma.domain.tree import Tree
 from stemma.store import frames
 from stemma.store.checking import checked, put_sound
 from stemma.store.keys import Family, frame_key, recipe_key, tree_key
-from stemma.store.recipes import Recipe, decode_recipe
+from stemma.store.recipes import decode_recipe
 from stemma.store.sides import Side
 from stemma.store.trees import verified_tree
 
 _THREADS: Final = 16
+_LISTED_FILES: Final = 64
+_LISTED_KEYS_PER_FILE: Final = 10
+_BEHIND_ALL: Final = "\x7f"
 _RECIPE_BYTES: Final = 32 << 20
 _BATCH_BYTES: Final = 16 << 20
 _BATCH_BLOBS: Final = 256
@@ -148,7 +151,10 @@ class Transfer:
     def _plan_walk(self, walk: _Walk) -> Plan:
         files = sorted(walk.files)
         with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-            for recipe, is_there in pool.map(self._look_at_file, files):
+            has_file = self._presence(files)
+            data = pool.map(lambda file: (self.read(recipe_key(file)), has_file(file)), files)
+            for file, (found, is_there) in zip(files, data, strict=True):
+                recipe = decode_recipe(found, file)
                 walk.sizes[recipe.digest] = recipe.size_bytes
                 if not is_there:
                     walk.recipes.append(recipe.digest)
@@ -213,8 +219,33 @@ class Transfer:
             else:
                 walk.files.add(entry.digest)
 
-    def _look_at_file(self, digest: Digest) -> tuple[Recipe, bool]:
-        return decode_recipe(self.read(recipe_key(digest)), digest), self._has(recipe_key(digest))
+    def _presence(self, files: Sequence[Digest]) -> Callable[[Digest], bool]:
+        """Return what says whether the target has a file's recipe.
+
+        Of many files a remote is asked by listing, a thousand in a request.  One that holds far
+        more than is asked for is listed in part, and asked for the rest one by one.
+        """
+        limit = 0
+        if self._trusts_target and len(files) >= _LISTED_FILES:
+            limit = len(files) * _LISTED_KEYS_PER_FILE
+        wanted = {recipe_key(file) for file in files} if limit else set()
+        found: set[str] = set()
+        last = ""
+        if limit:
+            for number, stat in enumerate(self._target.backend.list(Family.RECIPE.prefix)):
+                if number == limit:
+                    break
+                last = stat.key
+                if last in wanted:
+                    found.add(last)
+            else:
+                last = _BEHIND_ALL
+
+        def is_there(file: Digest) -> bool:
+            key = recipe_key(file)
+            return key in found if key <= last else self._has(key)
+
+        return is_there
 
     def _missing_frames(self, chunks: Collection[bytes]) -> tuple[dict[bytes, int], ...]:
         """Return the frames to copy, those that others need before them."""
