@@ -1,7 +1,8 @@
 """``stemma status``: the working tree against the last version.
 
 Reads the head snapshot, so that it costs a few times a bare interpreter's start;
-opens the project only when the snapshot is missing or stale, or when something was served.
+opens the project only when the snapshot is missing or stale, or when something was served or
+shared.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from stemma.catalog.snapshot import changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
-from stemma.cli.plain import plain
-from stemma.cli.project import load_head, opened_delivery
+from stemma.cli.project import load_head, opened_delivery, opened_remotes
 from stemma.cli.render import clean, labelled, short_run
 
 if TYPE_CHECKING:
@@ -49,21 +49,24 @@ def command(console: Console) -> ExitCode:
     rows = _rows(root, head)
     served, serving = _serving(root)
     trash, scrub = _trash(root), _scrub(root)
+    shared, remotes = _remotes(root)
     console.show(
         Answer(
             payload={
                 **_payload(head, rows),
                 "serving": serving,
+                "remotes": remotes,
                 **_trash_payload(trash),
                 **_scrub_payload(scrub),
             },
             card=[
                 *_card(head, rows),
                 *_serving_card(served),
+                *labelled([(row[2], f"{row[3]}  {row[4]}") for row in shared], width=_WIDTH),
                 *_trash_card(trash),
                 *_scrub_card(scrub),
             ],
-            rows=[*rows, *served],
+            rows=[*rows, *served, *shared],
             hints=_hints(root, head, rows),
         )
     )
@@ -84,6 +87,19 @@ def _serving(root: Path) -> tuple[list[list[str]], dict[str, Any]]:
     return serving_rows(view, datetime.now(UTC)), serving_payload(view)
 
 
+def _remotes(root: Path) -> tuple[list[list[str]], list[Any]]:
+    """Return how far we are from each remote as it was last seen, as rows and as JSON values."""
+    # Looked at first, for the same reason.
+    if not (root / ".stemma" / "remotes").is_dir():
+        return [], []
+    from stemma.cli.plain import plain  # loads a library, which most do without
+    from stemma.cli.transfer_cards import standing_row
+
+    with opened_remotes() as hub:
+        standings = hub.list_standings()
+    return [standing_row(standing) for standing in standings], plain(list(standings))
+
+
 def _trash(root: Path) -> TrashHolding | None:
     """Return what the trash holds; nothing where none ever was, for looking costs imports."""
     objects = root / ".stemma" / "objects"
@@ -96,13 +112,19 @@ def _trash(root: Path) -> TrashHolding | None:
 
 
 def _trash_payload(trash: TrashHolding | None) -> dict[str, Any]:
-    return {} if trash is None else {"trash": plain(trash)}
+    if trash is None:
+        return {}
+    from stemma.cli.plain import plain
+
+    return {"trash": plain(trash)}
 
 
 def _trash_card(trash: TrashHolding | None) -> list[str]:
+    if trash is None or not trash.count:
+        return []
     from stemma.cli.trash_cards import trash_line
 
-    return [trash_line(trash)] if trash is not None and trash.count else []
+    return [trash_line(trash)]
 
 
 def _scrub(root: Path) -> ScrubState | None:
@@ -116,7 +138,11 @@ def _scrub(root: Path) -> ScrubState | None:
 
 
 def _scrub_payload(scrub: ScrubState | None) -> dict[str, Any]:
-    return {} if scrub is None else {"scrub": plain(scrub)}
+    if scrub is None:
+        return {}
+    from stemma.cli.plain import plain
+
+    return {"scrub": plain(scrub)}
 
 
 def _scrub_card(scrub: ScrubState | None) -> list[str]:
