@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from stemma.hub.base import RepairReport
 from stemma.server.wiring import examine_project, repair_project
+from stemma.store.backends.local import LocalBackend
 
 Completed = subprocess.CompletedProcess[str]
 Stemma = Callable[..., Completed]
@@ -56,7 +58,9 @@ def _objects(project: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in {"tmp", "trash"}
+        if path.is_file()
+        and path.stat().st_size > 0
+        and path.relative_to(folder).parts[0] not in {"tmp", "trash"}
     )
 
 
@@ -130,12 +134,9 @@ def test_what_is_nowhere_else_is_named_and_exits_3(stemma_in: Stemma, project: P
 
 def test_the_trash_restores_first(stemma_in: Stemma, project: Path) -> None:
     """A version whose objects somebody moved to the trash would be fetched over the network."""
-    objects = project / ".stemma" / "objects"
-    for path in _objects(project):
-        if path.relative_to(objects).parts[0] != "records":
-            place = objects / "trash" / "20261101T000000Z" / path.relative_to(objects)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(place)
+    backend = LocalBackend(project / ".stemma" / "objects")
+    keys = [stat.key for stat in backend.list() if not stat.key.startswith("records/")]
+    backend.trash.take(keys, datetime.now(UTC))
     assert stemma_in(project, "doctor").returncode == 3
     human = stemma_in(project, "doctor", "--repair", "--format", "human")
     assert human.returncode == 0, human.stdout
