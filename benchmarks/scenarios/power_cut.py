@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.durability import forks, project
+from benchmarks.durability.copies import fill
 from benchmarks.durability.disk_model import Disk
 from benchmarks.durability.forks import Answer
 
 _MODEL: Final = "toy"
+_FOLDER: Final = "data"
 _RANDOM_IMAGES: Final = 2
 
 
@@ -43,6 +45,7 @@ def run(seed: int = 5) -> dict[str, object]:
         forks.call(partial(project.record_file, root, _MODEL, b"first" * 9000))
         forks.call(partial(project.release, root, _MODEL))
         forks.call(partial(project.litter, root))
+        fill(root / _FOLDER, seed=3)
         for verb, work in _verbs(root).items():
             cutting = _Cuts(root, Path(name), random.Random(seed))
             cutting.run(verb, work)
@@ -54,9 +57,14 @@ def run(seed: int = 5) -> dict[str, object]:
 def _verbs(root: Path) -> dict[str, Callable[[], Answer]]:
     return {
         "put_bytes": partial(project.put, root, random.Random(1).randbytes(90_000)),
+        "add": partial(project.command, root, "add", _FOLDER),
         "run": partial(project.record_file, root, _MODEL, random.Random(2).randbytes(90_000)),
         "release": partial(project.release, root, _MODEL),
         "gc": partial(project.command, root, "gc", "--grace", "0", "--yes"),
+        "gc --restore": partial(project.command, root, "gc", "--restore"),
+        "gc --empty-trash": partial(
+            project.command, root, "gc", "--grace", "0", "--yes", "--empty-trash"
+        ),
     }
 
 
