@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar, final
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stemma.db.engine import Database
@@ -29,6 +29,9 @@ from stemma.domain.errors import IntegrityError, InvalidInputError
 
 _BATCH_SIZE: Final = 500
 """Values per IN list: far below SQLite's limit, and past where larger ones gain anything."""
+
+_FIND: Final = select(chunks).where(chunks.c.chunk.in_(bindparam("wanted", expanding=True)))
+"""Made once: building it costs more than asking, and small files are asked for one by one."""
 
 LocationT = TypeVar("LocationT")
 ItemT = TypeVar("ItemT")
@@ -77,7 +80,7 @@ class SqlChunkIndex(Generic[LocationT]):
             return found
         with self._database.read() as connection:
             for batch in _batches(wanted):
-                rows = connection.execute(select(chunks).where(chunks.c.chunk.in_(batch)))
+                rows = connection.execute(_FIND, {"wanted": batch})
                 for chunk, frame, offset, size_bytes in rows:
                     found[bytes(chunk)] = self._make_location(bytes(frame), offset, size_bytes)
         return found
