@@ -13,17 +13,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
-from threading import Lock
 from typing import Final, NamedTuple, final
 
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.store.backends.base import BlobBackend
 from stemma.store.codecs.base import Parent
+from stemma.store.frame_cache import Body, FrameCache
 from stemma.store.frames import (
     DEPTH_LIMIT,
     HEADER_LIMIT_BYTES,
@@ -34,7 +33,7 @@ from stemma.store.frames import (
     decode_header,
 )
 from stemma.store.hashing import blake3_raw, new_hasher
-from stemma.store.index import ChunkIndex, ChunkLocation, rows_of
+from stemma.store.index import ChunkIndex, ChunkLocation
 from stemma.store.keys import frame_key, recipe_key
 from stemma.store.pipeline import Lane, worker_threads
 from stemma.store.recipes import Recipe, decode_recipe
@@ -71,14 +70,6 @@ class _Run(NamedTuple):
         return sum(chunk.size_bytes for chunk, _ in self.places)
 
 
-class _Body(NamedTuple):
-    """A frame in the cache."""
-
-    header: Header
-    data: bytes
-    depth: int
-
-
 @final
 class Reader:
     """Reads verified files; safe to use from several threads."""
@@ -102,13 +93,7 @@ class Reader:
         self._threads = worker_threads() if threads is None else threads
         self._backend = backend
         self._index = index
-        self._cached_limit = cached_bytes
-        self._cached_bytes = 0
-        self._bodies: OrderedDict[bytes, _Body] = OrderedDict()
-        # Where the chunks of cached frames are: files stored together are read together,
-        # and asking the index for each of many small files would cost more than reading.
-        self._nearby: dict[bytes, ChunkLocation] = {}
-        self._guard = Lock()
+        self._cache = FrameCache(cached_bytes)
 
     def recipe(self, digest: Digest) -> Recipe:
         """Return a file's recipe.
@@ -241,8 +226,7 @@ class Reader:
         location = self._find([digest]).get(digest)
         if location is None:
             raise _not_indexed(digest, "the store")
-        with self._guard:
-            body = self._bodies.get(location.frame)
+        body = self._cache.peek(location.frame)
         return self._header(location.frame) if body is None else body.header
 
     def chunk(self, digest: bytes, size_bytes: int) -> StoredChunk:
@@ -280,8 +264,7 @@ class Reader:
         return body.header, body.data
 
     def _find(self, digests: list[bytes]) -> dict[bytes, ChunkLocation]:
-        with self._guard:
-            found = {digest: self._nearby[digest] for digest in digests if digest in self._nearby}
+        found = self._cache.locate(digests)
         distant = [digest for digest in digests if digest not in found]
         return found | self._index.find(distant) if distant else found
 
@@ -293,10 +276,10 @@ class Reader:
         body = self._body(location.frame, steps)
         return StoredChunk(self._checked(owner, chunk, location, body), body.header, body.depth)
 
-    def _checked(self, owner: str, chunk: Chunk, location: ChunkLocation, body: _Body) -> bytes:
+    def _checked(self, owner: str, chunk: Chunk, location: ChunkLocation, body: Body) -> bytes:
         data = body.data[location.offset : location.offset + location.size_bytes]
         if len(data) != chunk.size_bytes or blake3_raw(data) != chunk.digest:
-            self._forget(location.frame)
+            self._cache.forget(location.frame)
             raise IntegrityError(
                 f"chunk {chunk.digest.hex()} of {owner} in {frame_key(location.frame)} is damaged",
                 code="chunk-damaged",
@@ -304,12 +287,10 @@ class Reader:
             )
         return data
 
-    def _body(self, frame: bytes, steps: int, *, passing_bytes: int = 0) -> _Body:
-        with self._guard:
-            body = self._bodies.get(frame)
-            if body is not None:
-                self._bodies.move_to_end(frame)
-                return body
+    def _body(self, frame: bytes, steps: int, *, passing_bytes: int = 0) -> Body:
+        body = self._cache.get(frame)
+        if body is not None:
+            return body
         key = frame_key(frame)
         try:
             data = self._backend.get(key)
@@ -319,10 +300,10 @@ class Reader:
         # What passes whole, or is a difference, will not be asked for again soon.
         is_whole = body.header.block is None and passing_bytes >= len(body.data)
         if not passing_bytes or not (is_whole or body.depth):
-            self._remember(frame, body)
+            self._cache.keep(frame, body)
         return body
 
-    def _decode(self, frame: bytes, data: bytes, steps: int) -> _Body:
+    def _decode(self, frame: bytes, data: bytes, steps: int) -> Body:
         """Decode a frame that stands so many steps up a chain."""
         depth = 0
 
@@ -333,7 +314,7 @@ class Reader:
             return Parent(data=found.data, dtype=link.dtype)
 
         header, body = decode_frame(data, frame_key(frame), parent_of)
-        return _Body(header, body, depth)
+        return Body(header, body, depth)
 
     def _parent(self, child: bytes, link: Link, steps: int) -> StoredChunk:
         """Return the parent of a block; whatever is wrong with it, the error names both."""
@@ -353,31 +334,6 @@ class Reader:
                 hint=error.hint,
             ) from error
         return found
-
-    def _remember(self, frame: bytes, body: _Body) -> None:
-        with self._guard:
-            if frame not in self._bodies:
-                self._cached_bytes += len(body.data)
-            self._bodies[frame] = body
-            for row in rows_of(body.header.chunks):
-                self._nearby[row.digest] = ChunkLocation(frame, row.offset, row.size_bytes)
-            while self._cached_bytes > self._cached_limit and len(self._bodies) > 1:
-                self._drop(next(iter(self._bodies)))
-
-    def _forget(self, frame: bytes) -> None:
-        """Drop a frame from the cache, for it may be mended meanwhile."""
-        with self._guard:
-            self._drop(frame)
-
-    def _drop(self, frame: bytes) -> None:
-        body = self._bodies.pop(frame, None)
-        if body is None:
-            return
-        self._cached_bytes -= len(body.data)
-        for chunk in body.header.chunks:
-            location = self._nearby.get(chunk.digest)
-            if location is not None and location.frame == frame:
-                del self._nearby[chunk.digest]
 
 
 def _missing(key: str) -> IntegrityError:
