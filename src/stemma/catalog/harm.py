@@ -12,7 +12,7 @@ It reads names, not contents; ``stemma.store.verify`` has read those.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -76,7 +76,10 @@ class _Cause:
 
 
 def find_harm(
-    objects: ObjectStore, problems: Sequence[Problem], tracked: Mapping[str, Digest]
+    objects: ObjectStore,
+    problems: Sequence[Problem],
+    tracked: Mapping[str, Digest],
+    absent: Mapping[Digest, Collection[Digest]],
 ) -> list[ObjectProblem]:
     """Return every problem of the store with what it harms.
 
@@ -84,8 +87,9 @@ def find_harm(
         objects: The store.
         problems: What ``verify`` found in it.
         tracked: Tree by tracked path.
+        absent: Contents that were left on a remote on purpose, by manifest.
     """
-    return _Search(objects, problems).run(load_records(objects), tracked)
+    return _Search(objects, problems).run(load_records(objects), tracked, absent)
 
 
 @final
@@ -102,12 +106,20 @@ class _Search:
         self._of_tree: dict[Digest, list[_Cause]] = {}
         self._group()
 
-    def run(self, records: Records, tracked: Mapping[str, Digest]) -> list[ObjectProblem]:
+    def run(
+        self,
+        records: Records,
+        tracked: Mapping[str, Digest],
+        absent: Mapping[Digest, Collection[Digest]],
+    ) -> list[ObjectProblem]:
         """Collect what each cause harms."""
         names = _names(records)
         for digest, labels in names.items():
             manifest = records.manifests.get(digest)
+            left = absent.get(digest, ())
             for part, content in contents(manifest) if manifest else ():
+                if content in left and not self._is_here(content):
+                    continue
                 for cause in self._causes_of(content):
                     for model, label in labels:
                         known = cause.labels.setdefault((model, part), [])
@@ -165,10 +177,13 @@ class _Search:
             self._of_tree[content] = list(self._search(content))
         return self._of_tree[content]
 
+    def _is_here(self, content: Digest) -> bool:
+        named = (ObjectKey(family, "", content.hex) for family in (Family.TREE, Family.RECIPE))
+        return any(key in self._present for key in named) or self._objects.has(content)
+
     def _search(self, content: Digest) -> Iterator[_Cause]:
         is_tree = ObjectKey(Family.TREE, "", content.hex) in self._present
-        is_file = ObjectKey(Family.RECIPE, "", content.hex) in self._present
-        if not is_tree and not is_file and not self._objects.has(content):
+        if not self._is_here(content):
             problem = Problem(
                 kind="missing-object", key=str(content), detail="it is not in the store"
             )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from stemma.catalog import exchange, queries
 from stemma.catalog import rows as build
+from stemma.catalog.absences import note_absences, read_absences
 from stemma.catalog.exchange import EMPTY, Additions, Catalogue, Chains
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
@@ -46,6 +47,7 @@ from stemma.hub.seen_remotes import (
     stand,
     write_seen,
 )
+from stemma.hub.version_contents import contents_of
 from stemma.store.backends.addresses import FOLDER, parse_address
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.logins import forget_login, write_login
@@ -232,12 +234,33 @@ class LocalRemotes(RemoteVerbs):
                 item for item_asked in asked for item in copying.plan(item_asked, is_chain=False)
             ]
             copying.announce(planned)
-            for item in planned:
-                copying.copy(item)
+            copied = [item.release.manifest for item in planned if copying.copy(item)]
+            if not request.is_dry_run:
+                # Before the names, for what they name and is not here would be taken for lost.
+                note_absences(self._parts.root / ".stemma", self._left(asked, copied, request))
             for item_asked in asked:
                 self._pull_names(ends, item_asked, request, copying)
             self._remember(ends, request)
         return copying.outcome(ends.remote)
+
+    def _left(
+        self, asked: Sequence[Asked], copied: Collection[Digest], request: TransferRequest
+    ) -> dict[Digest, set[Digest]]:
+        """Return by manifest what was left on the remote because it was not asked for."""
+        before = read_absences(self._parts.root / ".stemma")
+        left: dict[Digest, set[Digest]] = {}
+        for model in asked:
+            wanted = {release.manifest for _, release in model.releases}
+            new = {release.manifest for _, release in model.additions.releases}
+            for digest in (new | before.keys()) & model.offered.manifests.keys():
+                manifest = model.offered.manifests[digest]
+                if digest in wanted and digest not in copied:
+                    continue  # refused, and told so
+                named = contents_of(manifest) if digest in new else ()
+                absent = before.get(digest, frozenset(content.digest for content in named))
+                came = contents_of(manifest, request.only) if digest in copied else ()
+                left[digest] = set(absent - {content.digest for content in came})
+        return left
 
     def _ends(self, request: TransferRequest, *, may_create: bool) -> _Ends:
         remote = self.find_remote(request.remote)
@@ -338,16 +361,19 @@ class LocalRemotes(RemoteVerbs):
         self, ends: _Ends, asked: Asked, request: TransferRequest, copying: Copying
     ) -> None:
         lost: set[str] = set()
-        for record, move in asked.additions.moves:
+        new = {record for record, _ in asked.additions.moves}
+        # What is there already is written again where it is damaged.
+        wanted = asked.offered.moves if request.is_repair else asked.additions.moves
+        for record, move in wanted:
             if move.channel in lost:
                 continue
             is_ours = request.is_dry_run or self._push_link(
                 ends, build.CHANNEL_MOVE, record, copying
             )
-            if is_ours:
+            if is_ours and record in new:
                 ends.seen.add_moves(asked.model, [record])
                 copying.count(moves=1)
-            else:
+            elif not is_ours:
                 lost.add(move.channel)
 
     def _push_link(self, ends: _Ends, kind: str, record: Digest, copying: Copying) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 from typing_extensions import override
 
 from stemma.catalog import stat_cache
+from stemma.catalog.absences import read_absences
 from stemma.catalog.capture.work_folder import remove_abandoned
 from stemma.catalog.doctor import examine
 from stemma.catalog.harm import ObjectProblem, find_harm
@@ -137,7 +138,8 @@ def examine_files(
     problems = verify(objects, counted)
     pointers = find_pointers(root)
     tracked, unreadable = read_pointers(root, pointers)
-    harmed = find_harm(objects, problems, tracked)
+    absent = read_absences(root / ".stemma")
+    harmed = find_harm(objects, problems, tracked, absent)
     if harmed:
         # Else `stemma add` would believe that what is damaged is stored.
         stat_cache.forget(root / ".stemma")
@@ -153,6 +155,8 @@ def examine_files(
         _object_finding(problem, is_loose=(stored / problem.key).is_file()) for problem in harmed
     ]
     findings += unreadable
+    if any(absent.values()):
+        findings.append(_elsewhere(sum(map(bool, absent.values()))))
     return DoctorReport(
         findings=tuple(sorted(findings, key=lambda finding: finding.is_harmless)),
         checked={
@@ -161,6 +165,17 @@ def examine_files(
             "pointers": len(pointers),
         },
         trash=holding(objects),
+    )
+
+
+def _elsewhere(count: int) -> Finding:
+    what = "1 version was" if count == 1 else f"{count} versions were"
+    return Finding(
+        kind="contents-elsewhere",
+        where="remote",
+        detail=f"{what} pulled without all contents; nothing is lost",
+        fix="stemma pull   (when they are needed)",
+        is_harmless=True,
     )
 
 

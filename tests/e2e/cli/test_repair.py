@@ -178,3 +178,26 @@ def test_a_remote_that_is_away_is_told_and_passed_over(project: Path, released: 
     report = repair_project(project)
     assert any("origin" in note for note in report.notes)
     assert "data.csv" in {item.source for item in report.restored}
+
+
+def test_what_was_left_on_the_remote_is_no_loss(
+    stemma_in: Stemma, released: Path, tmp_path: Path
+) -> None:
+    """Doctor would exit 3 in every project that holds a part, and real loss would go unseen."""
+    assert stemma_in(tmp_path, "init").returncode == 0
+    remote = str(released.parent / "remote")
+    pulled = stemma_in(tmp_path, "pull", "toy@2.0.0", remote, "--only", "artifact")
+    assert pulled.returncode == 0, pulled.stderr
+    told = stemma_in(tmp_path, "doctor", "--format", "human")
+    assert told.returncode == 0, told.stdout
+    assert "contents-elsewhere" in told.stdout
+    tree = next((tmp_path / ".stemma" / "objects").glob("trees/*/*"), None)
+    if tree is not None:
+        kept = tree.read_bytes()
+        tree.unlink()
+        assert stemma_in(tmp_path, "doctor").returncode == 3
+        tree.write_bytes(kept)
+    assert stemma_in(tmp_path, "pull", "toy", remote).returncode == 0
+    whole = stemma_in(tmp_path, "doctor", "--format", "human")
+    assert whole.returncode == 0
+    assert "contents-elsewhere" not in whole.stdout
