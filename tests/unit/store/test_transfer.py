@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError
@@ -276,3 +277,31 @@ def test_a_part_of_a_difference_brings_what_it_is_the_difference_to(
     assert b"".join(reader.pieces(recipe, 0, recipe.chunk_count)) == mine.objects.read_bytes(
         digests[-1]
     )
+
+
+def test_many_files_are_asked_for_by_listing(
+    mine: Project, theirs: Project, shared: Shared, tmp_path: Path
+) -> None:
+    """A data set of thousands of small files would take a request for each."""
+    files = {f"f{number:03}": _noise(number, 50) for number in range(100)}
+    tree = mine.put(tmp_path / "a", **files)
+    _copy(theirs.side, shared.side, [theirs.put(tmp_path / "b", **dict(list(files.items())[:40]))])
+    counted = Counted(shared.backend)
+    side = Side(name="origin", backend=counted, frames=RemoteIndex(counted))
+    plan = Transfer(mine.side, side).plan([Content(tree, is_required=True)])
+    assert len(plan.recipes) == 60
+    assert counted.existed <= 2
+
+
+class Counted(MemoryBackend):  # type: ignore[misc]  # final, and a test may count
+    """Counts how often it is asked for one blob."""
+
+    def __init__(self, other: MemoryBackend) -> None:
+        super().__init__()
+        self.blobs = other.blobs
+        self.existed = 0
+
+    @override
+    def exists(self, key: str) -> bool:
+        self.existed += 1
+        return super().exists(key)
