@@ -21,6 +21,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError, StemmaError
 from stemma.domain.manifest import decode_manifest
 from stemma.domain.tree import EntryKind, TreeEntry, check_link, check_paths
+from stemma.store.beside import NOTHING, Beside, look_beside
 from stemma.store.ingest import Batch, StoredFile
 from stemma.store.lineage import in_reading_order
 from stemma.store.objects import ObjectStore, StoredTree
@@ -65,6 +66,9 @@ class Staging:
         entries: list[TreeEntry] = []
         stored: dict[str, StoredFile] = {}
         statuses = {name: _look(path) for name, path in sorted(files.items())}
+        beside = look_beside(
+            {name: files[name] for name, seen in statuses.items() if stat.S_ISREG(seen.st_mode)}
+        )
         for name in in_reading_order({name: seen.st_size for name, seen in statuses.items()}):
             path, status = files[name], statuses[name]
             if stat.S_ISLNK(status.st_mode):
@@ -76,7 +80,8 @@ class Staging:
                     )
                 )
                 continue
-            stored[name] = self._add_file(path, _likeliest_first(name, earlier))
+            parents = _likeliest_first(name, earlier)
+            stored[name] = self._add_file(path, parents, beside.get(name, NOTHING))
             _refuse_change(name, path, (stamps or {}).get(name))
             entries.append(
                 TreeEntry(
@@ -89,10 +94,10 @@ class Staging:
         entries.sort(key=lambda entry: entry.path)
         return StagedFiles(entries=tuple(entries), files=dict(sorted(stored.items())))
 
-    def _add_file(self, path: Path, parents: Sequence[Digest]) -> StoredFile:
+    def _add_file(self, path: Path, parents: Sequence[Digest], beside: Beside) -> StoredFile:
         """Read each file once, though code and pipeline share most of theirs."""
         if path not in self._by_path:
-            self._by_path[path] = self._batch.add_path(path, parents=parents)
+            self._by_path[path] = self._batch.add_path(path, parents=parents, beside=beside)
         return self._by_path[path]
 
     def flush(self) -> None:

@@ -25,6 +25,7 @@ from typing import Final
 from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.domain.tree import EntryKind, Tree, TreeEntry, encode_tree
+from stemma.store.beside import NOTHING, look_beside
 from stemma.store.hashing import hash_bytes
 from stemma.store.ingest import Batch, Progress, StoredFile, StoredTree
 from stemma.store.lineage import in_reading_order, is_compared
@@ -158,11 +159,20 @@ def _read_in(batch: Batch, seen: Survey, progress: Progress | None) -> dict[str,
         (name for name in seen.known if is_compared(sizes[name])), key=sizes.__getitem__
     )
     beside = beside[-_MOST_BESIDE:][::-1]
+    said = look_beside(
+        {
+            item.path: seen.base / item.path
+            for item in seen.sightings
+            if seen.unread and item.kind is not EntryKind.SYMLINK
+        }
+    )
     read: dict[str, StoredFile] = {}
     for name in in_reading_order({name: sizes[name] for name in seen.unread}):
         parents = [seen.earlier[name]] if name in seen.earlier else []
         parents += [seen.known[other] for other in beside]
-        read[name] = batch.add_path(seen.base / name, progress, parents=parents)
+        read[name] = batch.add_path(
+            seen.base / name, progress, parents=parents, beside=said.get(name, NOTHING)
+        )
     return dict(sorted(read.items()))
 
 

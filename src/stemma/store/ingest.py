@@ -30,6 +30,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.tree import TreeEntry
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.local import translated_os_errors
+from stemma.store.beside import NOTHING, Beside, cut_as_said
 from stemma.store.codecs.blocks import encode_block
 from stemma.store.cutting import BlockPlace, Piece, Readable, cut_by
 from stemma.store.formats.partition import FileRange, Partition, partition
@@ -68,8 +69,8 @@ class StoredFile:
         sha256: sha256 of its bytes.
         size_bytes: Its size.
         new_bytes: How many of its bytes were not in the store before (uncompressed).
-        warning: Why a file that looked like a known format is stored as plain bytes; empty when
-            nothing was wrong.
+        warning: Why a file that looked like a known format, or weights that it keeps in another
+            file, are stored as plain bytes; empty when nothing was wrong.
     """
 
     digest: Digest
@@ -141,7 +142,12 @@ class Batch:
         return self._keep(recipe, new_bytes, "")
 
     def add_path(
-        self, path: Path, progress: Progress | None = None, *, parents: Sequence[Digest] = ()
+        self,
+        path: Path,
+        progress: Progress | None = None,
+        *,
+        parents: Sequence[Digest] = (),
+        beside: Beside = NOTHING,
     ) -> StoredFile:
         """Take in a file, which must not be a link.
 
@@ -149,6 +155,7 @@ class Batch:
             path: The file.
             progress: Called with the number of bytes read since the last call.
             parents: Stored files that it may be another version of, the likeliest first.
+            beside: What the files beside it say of it.
 
         Raises:
             NotFoundError: If it does not exist (``file-not-found``).
@@ -160,11 +167,14 @@ class Batch:
         with os.fdopen(handle, "rb", buffering=0) as stream:
             before = settled(handle)
             found = _partition(stream, before.st_size, path)
+            if beside.claims:
+                found = cut_as_said(found, beside.claims, before.st_size)
+                self._lineage.assume(parents, found.ranges)
             relatives = self._lineage.relatives(found.ranges, parents)
             recipe, new_bytes = self._read(Source(stream, path), progress, found.ranges, relatives)
             refuse_change(path, before, os.fstat(handle), recipe.size_bytes)
         self._lineage.add_companion(recipe, found.ranges)
-        return self._keep(recipe, new_bytes, found.warning)
+        return self._keep(recipe, new_bytes, found.warning or beside.warning)
 
     def _keep(self, recipe: Recipe, new_bytes: int, warning: str) -> StoredFile:
         self._recipes[recipe.digest] = recipe

@@ -18,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from math import prod
 from types import MappingProxyType
@@ -134,6 +135,20 @@ class Lineage:
         if not ranks:
             return NO_RELATIVES
         return Relatives(tuple(self._companions), tuple(earlier), ranks)
+
+    def assume(self, earlier: Iterable[Digest], ranges: Sequence[FileRange]) -> None:
+        """Take earlier files that do not say what tensors they hold to hold a new one's.
+
+        Only those of the same size, and only where their chunks end as its blocks do.
+        """
+        size_bytes = ranges[-1].end if ranges else 0
+        for file in earlier:
+            if self._table(file).by_name or file not in self._tables:
+                continue
+            with suppress(StemmaError):
+                recipe = self._reader.recipe_of(file)
+                if recipe.size_bytes == size_bytes:
+                    self._tables[file] = _table(recipe, ranges)
 
     def add_companion(self, recipe: Recipe, ranges: Sequence[FileRange]) -> None:
         """Let later files of the batch be compared with this one; the latest few are kept."""

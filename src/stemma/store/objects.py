@@ -28,6 +28,7 @@ from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundErro
 from stemma.domain.tree import EntryKind, Tree, TreeEntry, encode_tree
 from stemma.store import export, trees
 from stemma.store.backends.base import BlobBackend
+from stemma.store.beside import NOTHING, look_beside
 from stemma.store.hashing import hash_bytes
 from stemma.store.index import ChunkIndex
 from stemma.store.ingest import Batch, Progress, StoredFile, StoredTree
@@ -106,7 +107,11 @@ class ObjectStore:
             for sighting in sightings
             if sighting.kind is not EntryKind.SYMLINK
         }
-        files = {path: batch.add_path(root / path, progress) for path in in_reading_order(sizes)}
+        beside = look_beside({path: root / path for path in sizes})
+        files = {
+            path: batch.add_path(root / path, progress, beside=beside.get(path, NOTHING))
+            for path in in_reading_order(sizes)
+        }
         entries = [
             TreeEntry(
                 path=sighting.path,
