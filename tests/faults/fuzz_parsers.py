@@ -37,6 +37,9 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import StemmaError
 from stemma.domain.tree import EntryKind, Tree, TreeEntry, decode_tree, encode_tree
 from stemma.store.backends.memory import MemoryBackend
+from stemma.store.backends.packs.layout import TRAILER_BYTES, decode_sidecar, encode_sidecar
+from stemma.store.backends.packs.reading import complaint_about, opened, read_pack, scan_pack
+from stemma.store.backends.packs.writing import Blob, write_pack
 from stemma.store.codecs.base import EncodedBlock, Method, Parent
 from stemma.store.codecs.blocks import decode_block, encode_as
 from stemma.store.formats.detect import detect_format
@@ -178,6 +181,15 @@ def _tree() -> bytes:
     return encode_tree(Tree.of(entries))
 
 
+def _pack() -> bytes:
+    path = _SCRATCH / "pack"
+    keys = [f"frames/ab/{number:062x}".encode() for number in range(5)]
+    write_pack(path, [Blob(key, 7, _BODY[at:]) for at, key in enumerate(keys)])
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
 # targets ----------------------------------------------------------------------------------------
 
 
@@ -262,6 +274,28 @@ def _pointers(data: bytes) -> None:
             read_pointer(path)
 
 
+def _packs(data: bytes) -> None:
+    # As it is, and with a trailer whose digest is right.
+    trailer = data[-TRAILER_BYTES:-32]
+    for sealed in (data, data[: -len(trailer) - 32] + trailer + blake3_raw(trailer)):
+        path = _SCRATCH / sealed[-32:].hex().ljust(64, "0")
+        path.write_bytes(sealed)
+        for read in (read_pack, scan_pack):
+            with contextlib.suppress(StemmaError), opened(path) as handle:
+                pack = read(path)
+                for number in range(len(pack.rows)):
+                    pack.key(handle, number)
+                    assert len(pack.body(handle, number, 0, None)) <= len(sealed)
+        with contextlib.suppress(StemmaError):
+            complaint_about(path)
+        path.unlink()
+
+
+def _sidecars(data: bytes) -> None:
+    for sealed in (data, data[:-32] + blake3_raw(data[:-32])):
+        decode_sidecar(sealed, bytes(32))
+
+
 _POINTER = Pointer(kind="file", size_bytes=9, content=_DIGEST, sha256=Digest.sha256("0" * 64))
 _SOUND_FILES = list(_FILES.values())
 _TABLES = [b"a,b,label\n1,2,x\n3,4,y\n" * 9, b'[{"a": 1, "b": null}]', b'{"a": 1}\n{"a": [2]}\n']
@@ -275,6 +309,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "recipe": (_recipes, [_recipe()]),
     "tree": (_trees, [_tree()]),
     "record": (_records, [_record()]),
+    "pack": (_packs, [_pack()]),
+    "sidecar": (_sidecars, [encode_sidecar(bytes(32), {40: 7, 90: 8})]),
     "pointer": (_pointers, [encode_pointer(_POINTER)]),
 }
 

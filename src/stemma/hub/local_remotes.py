@@ -363,8 +363,8 @@ class LocalRemotes(RemoteVerbs):
         lost: set[str] = set()
         new = {record for record, _ in asked.additions.moves}
         # What is there already is written again where it is damaged.
-        wanted = asked.offered.moves if request.is_repair else asked.additions.moves
-        for record, move in wanted:
+        known = [pair for chain in asked.offered.moves.values() for pair in chain]
+        for record, move in known if request.is_repair else asked.additions.moves:
             if move.channel in lost:
                 continue
             is_ours = request.is_dry_run or self._push_link(
