@@ -237,30 +237,12 @@ class LocalRemotes(RemoteVerbs):
             copied = [item.release.manifest for item in planned if copying.copy(item)]
             if not request.is_dry_run:
                 # Before the names, for what they name and is not here would be taken for lost.
-                note_absences(self._parts.root / ".stemma", self._left(asked, copied, request))
+                state = self._parts.root / ".stemma"
+                note_absences(state, _left(read_absences(state), asked, copied, request.only))
             for item_asked in asked:
                 self._pull_names(ends, item_asked, request, copying)
             self._remember(ends, request)
         return copying.outcome(ends.remote)
-
-    def _left(
-        self, asked: Sequence[Asked], copied: Collection[Digest], request: TransferRequest
-    ) -> dict[Digest, set[Digest]]:
-        """Return by manifest what was left on the remote because it was not asked for."""
-        before = read_absences(self._parts.root / ".stemma")
-        left: dict[Digest, set[Digest]] = {}
-        for model in asked:
-            wanted = {release.manifest for _, release in model.releases}
-            new = {release.manifest for _, release in model.additions.releases}
-            for digest in (new | before.keys()) & model.offered.manifests.keys():
-                manifest = model.offered.manifests[digest]
-                if digest in wanted and digest not in copied:
-                    continue  # refused, and told so
-                named = contents_of(manifest) if digest in new else ()
-                absent = before.get(digest, frozenset(content.digest for content in named))
-                came = contents_of(manifest, request.only) if digest in copied else ()
-                left[digest] = set(absent - {content.digest for content in came})
-        return left
 
     def _ends(self, request: TransferRequest, *, may_create: bool) -> _Ends:
         remote = self.find_remote(request.remote)
@@ -428,6 +410,28 @@ class LocalRemotes(RemoteVerbs):
             asked.additions,
             records=ends.catalogue.records,
         )
+
+
+def _left(
+    before: Mapping[Digest, Collection[Digest]],
+    asked: Sequence[Asked],
+    copied: Collection[Digest],
+    only: Collection[str],
+) -> dict[Digest, set[Digest]]:
+    """Return by manifest what was left on the remote because it was not asked for."""
+    left: dict[Digest, set[Digest]] = {}
+    for model in asked:
+        wanted = {release.manifest for _, release in model.releases}
+        new = {release.manifest for _, release in model.additions.releases}
+        for digest in (new | before.keys()) & model.offered.manifests.keys():
+            if digest in wanted and digest not in copied:
+                continue  # refused, and told so
+            manifest = model.offered.manifests[digest]
+            named = contents_of(manifest) if digest in new else ()
+            absent = set(before.get(digest, (content.digest for content in named)))
+            came = contents_of(manifest, only) if digest in copied else ()
+            left[digest] = absent - {content.digest for content in came}
+    return left
 
 
 def _mend_records(ends: _Ends, copying: Copying) -> None:

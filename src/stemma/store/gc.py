@@ -151,8 +151,6 @@ def collect(
     dead[Family.FRAME] = _dead_frames(store, frames_found, young, live.chunks)
     if not is_dry_run:
         _remove(store, dead, _way_out(store, now, is_final=is_final))
-        if isinstance(store.backend, PackingBackend):
-            store.backend.tidy()
     removed = tuple(
         _removal(objects[key], reason)
         for family, reason in _REASONS.items()
@@ -191,6 +189,8 @@ def _remove(
     store.index.drop_frames([bytes.fromhex(key.hex) for key in dead[Family.FRAME]])
     # Children before parents: what a crash leaves can be read.
     take_away([blob_key(key) for key in dead[Family.FRAME]])
+    if isinstance(store.backend, PackingBackend):
+        store.backend.tidy()
 
 
 def _dead_frames(
