@@ -24,6 +24,7 @@ from stemma.server.wiring import open_hub
 from stemma.store.backends.addresses import parse_address
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.opening import open_backend
+from stemma.testing.loose_objects import make_loose
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,7 @@ def _done(answer: Any, code: int = 0) -> dict[str, Any]:
 
 def _blobs(folder: Path) -> Iterator[Path]:
     objects = folder / ".stemma" / "objects"
+    make_loose(objects)
     return (
         path
         for path in sorted(objects.rglob("*"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stemma.server.wiring import examine_project
+from stemma.testing.loose_objects import make_loose
 
 Completed = subprocess.CompletedProcess[str]
 Stemma = Callable[..., Completed]
@@ -39,6 +40,7 @@ def released(
 
 
 def _objects(project: Path, family: str) -> list[Path]:
+    make_loose(project / ".stemma" / "objects")
     folder = project / ".stemma" / "objects" / family
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
