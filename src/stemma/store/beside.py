@@ -17,10 +17,11 @@ Example:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple, final
+from typing import BinaryIO, Final, NamedTuple, final
 
 from stemma.domain.errors import StemmaError
 from stemma.store.formats.bounded import HEADER_LIMIT_BYTES, BoundedSource
@@ -73,7 +74,7 @@ def look_beside(files: Mapping[str, Path]) -> dict[str, Beside]:
     """
     folder = _Folder(files)
     for name in sorted(files):
-        if PurePosixPath(name).suffix.lower() == _MODEL_SUFFIX:
+        if is_model(name):
             folder.read(name)
     named = folder.claims.keys() | folder.warnings.keys()
     return {
@@ -111,6 +112,48 @@ def cut_as_said(found: Partition, claims: Sequence[Claim], size_bytes: int) -> P
     return Partition(ranges=opaque(size_bytes), warning=warning)
 
 
+def outside_tensors(
+    stream: BinaryIO, size_bytes: int, model: str, files: Collection[str]
+) -> dict[str, list[FileRange]]:
+    """Return what a model says of the files beside it, not checked; nothing if it is malformed.
+
+    Args:
+        stream: The model, seekable.
+        size_bytes: How many bytes it has.
+        model: Its path in its folder.
+        files: Paths of the folder's files.
+    """
+    found: dict[str, list[FileRange]] = {}
+    if not is_model(model):
+        return found
+    try:
+        for item in islice(find_external(BoundedSource(stream, size_bytes)), TENSOR_LIMIT):
+            name, _ = _named(model, item.location, files)
+            if name:
+                found.setdefault(name, []).append(item.tensor)
+    except MalformedError:
+        return {}
+    return found
+
+
+def is_model(name: str) -> bool:
+    """Whether a file may say something of those beside it."""
+    return PurePosixPath(name).suffix.lower() == _MODEL_SUFFIX
+
+
+def _named(model: str, location: str, files: Collection[str]) -> tuple[str, str]:
+    """Return the file of the folder that a location names, or why there is none."""
+    path = PurePosixPath(location)
+    if not path.parts:
+        return "", "the location is empty"
+    if path.is_absolute():
+        return "", "the location is absolute"
+    if ".." in path.parts:
+        return "", "the location has a part '..'"
+    name = str(PurePosixPath(model).parent / path)
+    return (name, "") if name in files else ("", "no such file, or a link")
+
+
 def _united(claims: Iterable[Claim]) -> Iterable[FileRange]:
     """Return the tensors, of those that are the same bytes the first."""
     found: dict[tuple[int, int], FileRange] = {}
@@ -140,7 +183,7 @@ class _Folder:
                 source = BoundedSource(stream, os.fstat(stream.fileno()).st_size)
                 for item in find_external(source):
                     self._charge(item)
-                    name, fault = self._named(model, item.location)
+                    name, fault = _named(model, item.location, self._files)
                     if fault:
                         refused.setdefault(shown(item.location), fault)
                         continue
@@ -156,18 +199,6 @@ class _Folder:
             location, fault = next(iter(refused.items()))
             more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
             self.warnings[model] = f"weights in {location}{more} are not followed: {fault}"
-
-    def _named(self, model: str, location: str) -> tuple[str, str]:
-        """Return the file of the folder that a location names, or why there is none."""
-        path = PurePosixPath(location)
-        if not path.parts:
-            return "", "the location is empty"
-        if path.is_absolute():
-            return "", "the location is absolute"
-        if ".." in path.parts:
-            return "", "the location has a part '..'"
-        name = str(PurePosixPath(model).parent / path)
-        return (name, "") if name in self._files else ("", "no such file, or a link")
 
     def _charge(self, item: ExternalTensor) -> None:
         """Refuse more than a folder's models may take of memory."""

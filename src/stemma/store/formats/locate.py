@@ -9,7 +9,8 @@ Invariants:
     * Nothing is unpickled or run.  A file that is not well formed has no tensors here.
     * An array is never larger than what the file holds for it.
 
-What is not found: quantised GGUF tensors, ONNX weights in other files, objects and structures.
+What is not found: quantised GGUF tensors, objects and structures; ONNX weights in other files
+only by ``locate_said``.
 
 Example:
     >>> with path.open("rb") as stream:
@@ -22,7 +23,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import BinaryIO, Final
@@ -105,6 +106,19 @@ def locate_tensors(stream: BinaryIO, size_bytes: int, *, name: str = "") -> dict
     except (MalformedError, *_ZIP_FAULTS):
         return {}
     return {place.name: place for place in places if place is not None}
+
+
+def locate_said(tensors: Iterable[FileRange], size_bytes: int) -> dict[str, TensorPlace]:
+    """Return the tensors that a file holds as another one says; none when that cannot be.
+
+    Args:
+        tensors: What the other file says.
+        size_bytes: How many bytes this file has.
+    """
+    try:
+        return {item.name: _of_range(item) for item in checked(tensors, size_bytes)}
+    except MalformedError:
+        return {}
 
 
 def read_bytes(stream: BinaryIO, place: TensorPlace) -> bytes:
