@@ -156,6 +156,30 @@ def restore(
     return len(missing)
 
 
+def write_beside(target: Path, data: bytes, command: str, *, is_forced: bool) -> None:
+    """Write one file whole or not at all; a file that differs stays, unless forced.
+
+    Raises:
+        ConflictError: If another file is there (``would-overwrite``).
+    """
+    with translated_os_errors(f"write {target}"):
+        if target.is_file() and target.read_bytes() == data:
+            return
+        if target.exists() and not is_forced:
+            raise ConflictError(
+                f"{target} exists and differs; nothing was written",
+                code="would-overwrite",
+                hint=f"{command} --to OTHER-FILE, or --force",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".stemma-{secrets.token_hex(8)}.part")
+        try:
+            part.write_bytes(data)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
 def _size(files: Sequence[RestoredFile]) -> int:
     return sum(file.entry.size_bytes for file in files)
 

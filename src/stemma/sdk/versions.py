@@ -32,6 +32,7 @@ from stemma.sdk.adapters.base import LoadRequest
 from stemma.sdk.adapters.registry import adapter_named
 from stemma.sdk.lineage import note_parent
 from stemma.sdk.materials import materialise
+from stemma.sdk.tensors import TensorInfo, Tensors
 from stemma.server.wiring import open_hub
 
 _COMPUTED: Final = "auto"
@@ -63,6 +64,7 @@ class Version:
     def __init__(self, view: VersionView, outcome: ReleaseOutcome | None = None) -> None:
         """Stand for what a ref named."""
         self._view = view
+        self._tensors = Tensors(view)
         self.outcome = outcome
 
     @property
@@ -120,6 +122,24 @@ class Version:
                 self._view,
                 LoadOptions(into=into, trust=tuple(trust), is_code_trusted=trust_code),
             )
+
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """List the tensors of its files: name, type, shape, size and file; reads headers only."""
+        return self._tensors.infos()
+
+    def tensor(self, name: str, *, framework: str = "numpy") -> Any:
+        """Read one tensor and nothing else, verified; from a remote when it is not here.
+
+        Args:
+            name: Its name in the file, or ``FILE:NAME`` where several files have one of that name.
+            framework: ``numpy``, which gets ``bfloat16`` and 8-bit floats as ``float32``, or
+                ``torch``, which gets the type that is stored.
+
+        Raises:
+            NotFoundError: If there is none, or its file is neither here nor on a remote.
+            IntegrityError: If the stored bytes are damaged.
+        """
+        return self._tensors.read(name, framework)
 
     def diff(self, other: Version | str) -> VersionDiff:
         """Compare with another version, component by component; this one is the earlier."""

@@ -10,7 +10,7 @@ import click
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import complete_refs, verb
-from stemma.cli.project import opened_hub
+from stemma.cli.project import opened_hub, opened_remotes
 
 if TYPE_CHECKING:
     from stemma.cli.restoring import RestoredFile
@@ -27,6 +27,7 @@ class _Options(TypedDict):
     has_environment: bool
     is_forced: bool
     is_dry_run: bool
+    tensor: str
 
 
 @verb(
@@ -38,6 +39,7 @@ class _Options(TypedDict):
     ),
     ("With its environment, to run it again", "stemma checkout digits@1.0.0 --env"),
     ("One file", "stemma checkout digits@1.0.0 code/train.py --to old"),
+    ("One tensor", "stemma checkout digits-net@1.0.0 --tensor 0.weight --to weight.npy"),
 )
 @click.argument("ref", shell_complete=complete_refs)
 @click.argument("path", required=False, default="")
@@ -46,17 +48,21 @@ class _Options(TypedDict):
     "target",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder to restore into (default: MODEL-VERSION).",
+    help="Folder to restore into (default: MODEL-VERSION); with --tensor, the file.",
 )
 @click.option("--only", default="", help="code, data, params, artifact, pipeline; with commas.")
+@click.option("--tensor", default="", metavar="NAME", help="Write one tensor as a .npy file.")
 @click.option("--env", "has_environment", is_flag=True, help="Also build its environment (.venv).")
 @click.option("--force", "is_forced", is_flag=True, help="Overwrite files that differ.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only say what would be written.")
 def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
     """Restore code, data, parameters and artifact into a new folder.
 
-    With PATH, as in code/train.py, only that file or folder.
+    With PATH, as in code/train.py, only that file or folder; with --tensor, a tensor and no more.
     """
+    if options["tensor"]:
+        console.show(_tensor(options))
+        return ExitCode.DONE
     parts = _parts(options["only"])
     with opened_hub() as hub:
         view = hub.resolve(options["ref"])
@@ -165,3 +171,57 @@ def _environment(hub: Hub, view: VersionView, target: Path) -> Path:
     environment = view.manifest.environment
     lock = hub.objects.read_bytes(environment.lock).decode("utf-8")
     return restore_environment(lock, target / ".venv", environment.python)
+
+
+def _tensor(options: _Options) -> Answer:
+    """Write one tensor; ``bfloat16`` and 8-bit floats as ``float32``, for numpy lacks them."""
+    import io
+    import shlex
+
+    import numpy as np
+
+    from stemma.cli import render
+    from stemma.cli.restoring import write_beside
+    from stemma.hub.parts import Parts
+    from stemma.hub.tensors import VersionTensors
+
+    if options["path"] or options["only"] or options["has_environment"]:
+        raise click.UsageError(
+            "--tensor goes with neither PATH nor --only nor --env", ctx=click.get_current_context()
+        )
+    name = options["tensor"]
+    target = options["target"] or Path(f"{_file_name(name)}.npy")
+    with opened_remotes() as hub:
+        view = hub.resolve(options["ref"])
+        read = VersionTensors(Parts(hub), view).read(name)
+    array = read.array()
+    data = io.BytesIO()
+    np.save(data, array, allow_pickle=False)
+    if not options["is_dry_run"]:
+        write_beside(
+            target,
+            data.getvalue(),
+            shlex.join(["stemma", "checkout", options["ref"], "--tensor", name]),
+            is_forced=options["is_forced"],
+        )
+    what = f"{array.dtype} {'×'.join(map(str, array.shape)) or 'scalar'}"
+    widened = "" if read.place.dtype == str(array.dtype) else f", stored as {read.place.dtype}"
+    mark, joint = (render.NOTED, "would go") if options["is_dry_run"] else (render.DONE, "is")
+    return Answer(
+        payload={
+            "ref": view.label,
+            "digest": str(view.digest),
+            "tensor": name,
+            "target": str(target),
+            "dtype": str(array.dtype),
+            "stored_dtype": read.place.dtype,
+            "shape": list(array.shape),
+            "size_bytes": array.nbytes,
+        },
+        card=[f"{mark} {name} of {view.label} {joint} in {target}   {what}{widened}"],
+    )
+
+
+def _file_name(tensor: str) -> str:
+    """Return a tensor's name as the name of a file in this folder."""
+    return "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in tensor).lstrip(".")

@@ -7,7 +7,7 @@ import click
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import complete_refs, verb
-from stemma.cli.project import opened_hub
+from stemma.cli.project import opened_hub, opened_remotes
 
 _PARTS = (
     "architecture",
@@ -19,6 +19,7 @@ _PARTS = (
     "evidence",
     "provenance",
 )
+_TENSOR_COLUMNS = ("tensor", "type", "shape", "size", "file")
 
 
 @verb(
@@ -26,11 +27,15 @@ _PARTS = (
     ("The stable version", "stemma show digits"),
     ("Its manifest as YAML", "stemma show digits@1.1.0 --yaml"),
     ("One component", "stemma show digits@^1 --component hyperparameters"),
+    ("The tensors in its files", "stemma show digits-net --tensors"),
 )
 @click.argument("ref", shell_complete=complete_refs)
 @click.option("--yaml", "is_yaml", is_flag=True, help="Write the manifest as YAML.")
 @click.option("--component", type=click.Choice(_PARTS), help="Show one part of the manifest only.")
-def command(console: Console, *, ref: str, is_yaml: bool, component: str | None) -> ExitCode:
+@click.option("--tensors", "has_tensors", is_flag=True, help="List the tensors in its files.")
+def command(
+    console: Console, *, ref: str, is_yaml: bool, component: str | None, has_tensors: bool
+) -> ExitCode:
     """Show one version: five components, evidence, provenance, gates."""
     import yaml
 
@@ -39,6 +44,9 @@ def command(console: Console, *, ref: str, is_yaml: bool, component: str | None)
     from stemma.cli.version_cards import show_card
     from stemma.cli.versions import load_version
 
+    if has_tensors:
+        console.show(_tensors(ref))
+        return ExitCode.DONE
     with opened_hub() as hub:
         loaded = load_version(hub, ref)
     payload = plain(loaded.view)
@@ -53,3 +61,29 @@ def command(console: Console, *, ref: str, is_yaml: bool, component: str | None)
         card = show_card(loaded.view, loaded.facts, loaded.passed)
     console.show(Answer(payload=payload, card=card))
     return ExitCode.DONE
+
+
+def _tensors(ref: str) -> Answer:
+    """Return name, type, shape, size and file of each tensor; only headers are read."""
+    from dataclasses import asdict
+
+    from stemma.cli import render
+    from stemma.hub.parts import Parts
+    from stemma.hub.tensors import VersionTensors
+
+    with opened_remotes() as hub:
+        found = VersionTensors(Parts(hub), hub.resolve(ref)).infos()
+    rows = [
+        [item.name, item.dtype, _shape(item.shape), str(item.size_bytes), item.file]
+        for item in found
+    ]
+    shown = [[*row[:3], render.size(int(row[3])), row[4]] for row in rows]
+    return Answer(
+        payload=[asdict(item) for item in found],
+        card=render.table([_TENSOR_COLUMNS, *shown]) if shown else ["no tensors in its files"],
+        rows=rows,
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "scalar"

@@ -37,6 +37,7 @@ from stemma.sdk.adapters.base import (
     defining_source,
 )
 from stemma.sdk.adapters.own_code import make_object
+from stemma.store.formats.safetensors import ALIAS_PREFIX
 
 # torch is no part of the locked environment (its wheel differs per platform), so the type
 # checker must not need it.
@@ -44,7 +45,6 @@ torch: Any = importlib.import_module("torch")
 safetensors_torch: Any = importlib.import_module("safetensors.torch")
 
 FILE_NAME: Final = "model.safetensors"
-_ALIAS_PREFIX: Final = "alias:"
 _BATCH_ROWS: Final = 1_024
 _SUMMARY_LIMIT: Final = 6
 _MATRIX: Final = 2
@@ -182,7 +182,7 @@ def _save(state: Mapping[str, Any], path: str) -> None:
     for name, tensor in state.items():
         view = (str(tensor.device), tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
         if tensor.numel() and view in kept:
-            metadata[f"{_ALIAS_PREFIX}{name}"] = kept[view]
+            metadata[f"{ALIAS_PREFIX}{name}"] = kept[view]
             continue
         kept[view] = name
         # A copy: safetensors refuses tensors that overlap in memory.
@@ -200,8 +200,8 @@ def _read(path: str) -> dict[str, Any]:
             f"{FILE_NAME} cannot be read: {error}", code="bad-artifact", hint="stemma doctor"
         ) from error
     for key, target in metadata.items():
-        if key.startswith(_ALIAS_PREFIX):
-            state[key.removeprefix(_ALIAS_PREFIX)] = state[target]
+        if key.startswith(ALIAS_PREFIX):
+            state[key.removeprefix(ALIAS_PREFIX)] = state[target]
     return state
 
 

@@ -20,6 +20,7 @@ from blake3 import blake3
 from stemma.store.formats.facts import TensorFact, open_source
 
 _HEADER_LIMIT_BYTES: Final = 100_000_000
+_METADATA_LIMIT_BYTES: Final = 16 << 20
 _BLOCK_BYTES: Final = 1 << 20
 _LENGTH: Final = struct.Struct("<Q")
 TYPES: Final = {
@@ -44,6 +45,10 @@ TYPES: Final = {
 """numpy's (or ml_dtypes') name and size per name in a header."""
 
 
+ALIAS_PREFIX: Final = "alias:"
+"""Before a key of the metadata: another name of the tensor that the value names."""
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One tensor of the header.
 
@@ -58,6 +63,12 @@ class Entry(msgspec.Struct, frozen=True):
     data_offsets: tuple[int, int]
 
 
+class _Described(msgspec.Struct, frozen=True):
+    """The part of a header that describes the file."""
+
+    metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
+
+
 class _MalformedError(ValueError):
     """The bytes are not a safetensors file; stays inside this module."""
 
@@ -69,6 +80,19 @@ def read_safetensors(source: Path | bytes) -> dict[str, TensorFact] | None:
             return _read(stream)
     except (ValueError, OSError, msgspec.MsgspecError, RecursionError):
         return None
+
+
+def read_metadata(stream: BinaryIO) -> dict[str, str]:
+    """Return the texts that a file says of itself; none when it is malformed."""
+    stream.seek(0)
+    header_bytes = int.from_bytes(stream.read(_LENGTH.size), "little")
+    if header_bytes > _METADATA_LIMIT_BYTES:
+        return {}
+    try:
+        header = msgspec.json.decode(stream.read(header_bytes), type=_Described)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
+    return header.metadata
 
 
 def _read(stream: BinaryIO) -> dict[str, TensorFact]:

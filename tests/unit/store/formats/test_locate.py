@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
+from typing_extensions import override
 
 from stemma.store.formats.locate import locate_tensors, read_array
 
 RNG = np.random.default_rng(3)
-ARRAYS = {
+ARRAYS: dict[str, Any] = {
     "big": RNG.normal(size=(40, 60)).astype(np.float32),
     "small": np.arange(3, dtype=np.int64),
     "scalar": np.array(2.5, np.float64),
@@ -107,7 +108,7 @@ def test_a_tensor_that_repeats_its_numbers_is_left_out(tmp_path: Path) -> None:
 
 def test_orders_and_types_of_numpy_are_kept(tmp_path: Path) -> None:
     """Arrays of Fortran programs and texts would come out turned or not at all."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "fortran": np.asfortranarray(ARRAYS["big"]),
         "big-endian": np.arange(5, dtype=">f8"),
         "texts": np.array(["a", "bcd"]),
@@ -154,7 +155,7 @@ def test_what_is_malformed_has_no_tensors(tmp_path: Path) -> None:
 
 def test_listing_reads_headers_only(tmp_path: Path) -> None:
     """Naming the tensors of a large file would read all of it."""
-    arrays = {f"t{number}": np.ones((300, 300)) for number in range(20)}
+    arrays: dict[str, Any] = {f"t{number}": np.ones((300, 300)) for number in range(20)}
     np.savez(tmp_path / "a.npz", **arrays)
     stream = _Counting((tmp_path / "a.npz").read_bytes())
     assert len(locate_tensors(stream, len(stream.getvalue()), name="a.npz")) == 20
@@ -166,6 +167,7 @@ class _Counting(io.BytesIO):
 
     count_bytes = 0
 
+    @override
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
         self.count_bytes += len(data)

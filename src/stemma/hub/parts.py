@@ -1,0 +1,101 @@
+"""Files of versions opened where they are: in this project, else on a remote.
+
+Invariants:
+    * What is read was verified, wherever it came from.
+    * Of a file on a remote only the chunks that are read come here, as frames that a collection
+      may remove; that leaves no file stored in half.
+    * A remote is asked only for what is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, final
+
+from stemma.domain.digest import Digest
+from stemma.domain.errors import NotFoundError
+from stemma.domain.tree import Tree
+from stemma.store.objects import ObjectStore
+from stemma.store.ranges import OpenedFile
+
+if TYPE_CHECKING:
+    from stemma.hub.remotes import TransferProgress
+    from stemma.store.fetching import Fetcher
+
+
+class PartsHub(Protocol):
+    """What is needed of a hub."""
+
+    @property
+    def objects(self) -> ObjectStore:
+        """The content store."""
+        ...
+
+    def writing(self, *, is_patient: bool = False) -> AbstractContextManager[None]:
+        """Hold the store shared."""
+        ...
+
+    def fetching(
+        self, remote: str = "", progress: TransferProgress | None = None
+    ) -> AbstractContextManager[Fetcher]:
+        """Return what fetches from a remote."""
+        ...
+
+
+@final
+class Parts:
+    """Opens trees and files of versions."""
+
+    def __init__(self, hub: PartsHub) -> None:
+        """Stand on a hub, which must stay open meanwhile."""
+        self._hub = hub
+
+    def tree(self, tree: Digest, what: str, how: str) -> Tree:
+        """Return a tree.
+
+        Args:
+            tree: Its digest.
+            what: What it is, for the error.
+            how: Command that brings it here.
+
+        Raises:
+            NotFoundError: If it is not here and there is no remote (``contents-not-here``).
+            IntegrityError: If it is damaged, or the remote does not hold it.
+        """
+        objects = self._hub.objects
+        if objects.has_tree(tree):
+            return objects.read_tree(tree)
+        try:
+            with self._hub.fetching() as fetcher:
+                return fetcher.tree(tree)
+        except NotFoundError as error:
+            raise _not_here(error, what, how) from error
+
+    def open(self, file: Digest, what: str, how: str) -> OpenedFile:
+        """Open a file for reading anywhere in it; see ``tree`` for arguments and errors."""
+        objects = self._hub.objects
+        if objects.has(file):
+            return OpenedFile(objects.reader, objects.reader.recipe_of(file))
+        try:
+            with self._hub.fetching() as fetcher:
+                recipe = fetcher.recipe(file)
+        except NotFoundError as error:
+            raise _not_here(error, what, how) from error
+
+        def bring(chunks: Sequence[bytes]) -> None:
+            with self._hub.writing():
+                fetcher.chunks(chunks)
+
+        return OpenedFile(objects.reader, recipe, bring)
+
+
+def _not_here(error: NotFoundError, what: str, how: str) -> NotFoundError:
+    """Return the error for what is not here; one about a remote says more than its absence."""
+    if error.code not in {"remote-not-found", "remote-missing"}:
+        return error
+    return NotFoundError(
+        f"{what} is not in this project, which knows of it by name only: {error.message}",
+        code="contents-not-here",
+        hint=how,
+    )
