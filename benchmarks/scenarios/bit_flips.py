@@ -36,6 +36,7 @@ from stemma.server.wiring import examine_project, open_hub
 
 _FULL_COUNT: Final = 300
 _SHARES: Final = {
+    "packs": 0.15,
     "frames": 0.2,
     "recipes": 0.1,
     "trees": 0.1,
@@ -76,11 +77,15 @@ class Flips:
             return self._pointers
         if kind.startswith("stemma.db"):
             return [state / kind]
-        return sorted(path for path in (state / "objects" / kind).rglob("*") if path.is_file())
+        found = (path for path in (state / "objects" / kind).rglob("*") if path.is_file())
+        return sorted(path for path in found if path.stat().st_size)
 
     def flip(self, kind: str) -> None:
         """Flip one bit of one file of a kind, look, and put it back."""
-        path = self._chance.choice(self.files(kind))
+        files = self.files(kind)
+        if not files:  # all that is of this kind rests in packs
+            return
+        path = self._chance.choice(files)
         data = path.read_bytes()
         bit = self._chance.randrange(len(data) * 8)
         flipped = bytearray(data)
