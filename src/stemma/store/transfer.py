@@ -6,8 +6,7 @@ Invariants (normative text: ``docs/formats/store.md`` §Remotes):
     * Written in the order of the format: frames, what finds them, recipes, trees.  Whoever
       reads the target meanwhile never sees an object before what it names.
     * What the target has is not copied, so a copy that was cut off goes on where it ended.
-    * Memory holds one batch of frames, the chunk names of the versions that are planned, and
-      up to 32 MiB of recipes.
+    * Memory holds one batch of frames, and the chunk names of the versions that are planned.
 
 It copies contents by digest and knows nothing of models; records follow them, see
 ``stemma.catalog.exchange``.
@@ -21,20 +20,20 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, final
 
 from stemma.domain.digest import Digest
-from stemma.domain.errors import IntegrityError, NotFoundError
+from stemma.domain.errors import IntegrityError
 from stemma.domain.tree import Tree
 from stemma.store import frames
-from stemma.store.checking import checked, put_sound
+from stemma.store.checking import put_sound
 from stemma.store.keys import Family, frame_key, recipe_key, tree_key
 from stemma.store.recipes import decode_recipe
 from stemma.store.sides import Side
+from stemma.store.supply import Supply
 from stemma.store.trees import verified_tree
 
 _THREADS: Final = 16
 _LISTED_FILES: Final = 64
 _LISTED_KEYS_PER_FILE: Final = 10
 _BEHIND_ALL: Final = "\x7f"
-_RECIPE_BYTES: Final = 32 << 20
 _BATCH_BYTES: Final = 16 << 20
 _BATCH_BLOBS: Final = 256
 
@@ -110,8 +109,7 @@ class Transfer:
         # What a remote has was whole when it was written, and asking again costs requests.
         self._trusts_target = not target.is_local and not is_repair
         self._looked: dict[Digest, _Looked] = {}
-        self._recipes: dict[str, bytes] = {}
-        self._recipe_bytes = 0
+        self._supply = Supply(source, target)
         self._gone: set[bytes] = set()
         self._copied: set[bytes] = set()
         self._failures: dict[bytes, IntegrityError] = {}
@@ -173,10 +171,7 @@ class Transfer:
         Raises:
             IntegrityError: If neither side has it, or what it has is damaged.
         """
-        data = self._read(key)
-        if data is None:
-            raise self._lacking(key)
-        return data
+        return self._supply.read(key)
 
     def _look(self, content: Content) -> _Looked:
         """Return the tree of that name, whether the target has it, and whether a file is so named.
@@ -195,10 +190,10 @@ class Transfer:
         if is_here and target.exists(recipe_key(digest)):
             return _Looked(None, is_there=True, is_file=True)
         key = tree_key(digest)
-        data = self._read(key)
+        data = self._supply.find(key)
         if data is not None:
             return _Looked(verified_tree(data, digest), is_there=self._has(key), is_file=False)
-        is_file = self._read(recipe_key(digest)) is not None
+        is_file = self._supply.find(recipe_key(digest)) is not None
         return _Looked(None, is_there=False, is_file=is_file)
 
     def _visit(self, content: Content, found: _Looked, walk: _Walk) -> None:
@@ -207,7 +202,7 @@ class Transfer:
             if is_file:
                 walk.files.add(content.digest)
             elif content.is_required:
-                raise self._lacking(str(content.digest))
+                raise self._supply.lacking(str(content.digest))
             return
         if not is_there:
             walk.trees.append(content.digest)
@@ -256,12 +251,12 @@ class Transfer:
             found = self._source.frames.find(absent)
             for chunk in absent:
                 if chunk not in found:
-                    raise self._lacking(f"chunk {chunk.hex()}")
+                    raise self._supply.lacking(f"chunk {chunk.hex()}")
             facts = self._source.frames.facts(set(found.values()))
             levels.append({name: fact.size_bytes for name, fact in sorted(facts.items())})
             wanted = {need: depth for fact in facts.values() for need, depth in fact.needs.items()}
             if len(levels) > frames.DEPTH_LIMIT + 1:
-                raise self._lacking("an end to a chain of parents")
+                raise self._supply.lacking("an end to a chain of parents")
         return tuple(reversed(levels))
 
     def _held(self, wanted: Mapping[bytes, int]) -> set[bytes]:
@@ -286,46 +281,9 @@ class Transfer:
 
     def _has(self, key: str) -> bool:
         """Whether the target has a blob; when repairing, one that is sound."""
-        backend = self._target.backend
-        if not self._is_repair:
-            return backend.exists(key)
-        try:
-            self._checked(key, backend.get(key), self._target.name)
-        except (NotFoundError, IntegrityError):
-            return False
-        return True
-
-    def _read(self, key: str) -> bytes | None:
-        """Return a sound blob from the nearer side that has it; ``None`` when neither has."""
-        if self._target.is_local:
-            try:
-                return self._checked(key, self._target.backend.get(key), self._target.name)
-            except (NotFoundError, IntegrityError):
-                pass  # the source may have what is missing or damaged here
-        if key in self._recipes:
-            return self._recipes[key]
-        try:
-            data = self._checked(key, self._source.backend.get(key), self._source.name)
-        except NotFoundError as error:
-            if error.code != "blob-not-found":
-                raise
-            return None
-        # A request for each of many small files is what planning costs; once is enough.
-        if key.startswith(Family.RECIPE.prefix) and not self._source.is_local:
-            self._recipe_bytes += len(data)
-            if self._recipe_bytes <= _RECIPE_BYTES:
-                self._recipes[key] = data
-        return data
-
-    def _checked(self, key: str, data: bytes, name: str) -> bytes:
-        return checked(key, data, name, self._source.reader or self._target.reader)
-
-    def _lacking(self, what: str) -> IntegrityError:
-        return IntegrityError(
-            f"{self._source.name} does not hold {what}",
-            code="transfer-incomplete",
-            hint="stemma doctor" if self._source.is_local else "stemma push, where it was made",
-        )
+        if self._is_repair:
+            return self._supply.is_sound_there(key)
+        return self._target.backend.exists(key)
 
     # copying --------------------------------------------------------------------------------
 
@@ -368,7 +326,7 @@ class Transfer:
 
     def _take_frame(self, name: bytes) -> bytes:
         try:
-            return self._take(frame_key(name))
+            return self._supply.take(frame_key(name))
         except IntegrityError as error:
             self._failures[name] = error
             raise
@@ -380,7 +338,7 @@ class Transfer:
         for start in range(0, len(files), _BATCH_BLOBS):
             batch = files[start : start + _BATCH_BLOBS]
             keys = [recipe_key(file) for file in batch]
-            blobs = dict(zip(keys, pool.map(self._take, keys), strict=True))
+            blobs = dict(zip(keys, pool.map(self._supply.take, keys), strict=True))
             recipes = [decode_recipe(blobs[recipe_key(file)], file) for file in batch]
             self._target.frames.note_files({recipe.sha256: recipe.digest for recipe in recipes})
             written += self._put(blobs, advance)
@@ -393,20 +351,9 @@ class Transfer:
         for start in range(0, len(keys), _BATCH_BLOBS):
             batch = keys[start : start + _BATCH_BLOBS]
             written += self._put(
-                dict(zip(batch, pool.map(self._take, batch), strict=True)), advance
+                dict(zip(batch, pool.map(self._supply.take, batch), strict=True)), advance
             )
         return written
-
-    def _take(self, key: str) -> bytes:
-        """Read a blob from the source and check it, unless planning has."""
-        if key in self._recipes:
-            return self._recipes[key]
-        try:
-            return self._checked(key, self._source.backend.get(key), self._source.name)
-        except NotFoundError as error:
-            if error.code != "blob-not-found":
-                raise
-            raise self._lacking(key) from error
 
     def _put(self, blobs: Mapping[str, bytes], advance: Callable[[int], None]) -> int:
         written = put_sound(self._target.backend, blobs, self._target.name)
