@@ -206,4 +206,7 @@ class _Folder:
         tensor = item.tensor
         self._bytes_left -= len(tensor.name) + _DIMENSION_BYTES * len(tensor.shape)
         if min(self._tensors_left, self._bytes_left) < 0:
-            raise MalformedError(f"with other models it names more than {TENSOR_LIMIT} tensors")
+            raise MalformedError(
+                f"with other models it names more than {TENSOR_LIMIT} tensors,"
+                f" or {HEADER_LIMIT_BYTES >> 20} MiB of their names and shapes"
+            )

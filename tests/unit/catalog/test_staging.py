@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from stemma.catalog.capture.base import CapturedModel
@@ -103,3 +104,39 @@ def test_two_precisions_recorded_together_cost_one(objects: ObjectStore, tmp_pat
     stored_bytes = sum(stat.size_bytes for stat in objects.backend.list("frames/"))
     assert stored_bytes < 0.97 * wide.nbytes
     assert [file.path for file in manifest.artifact.files] == ["a.npz", "b.npz"]
+
+
+def _save_onnx(folder: Path, seed: int, location: str = "w.bin") -> dict[str, Path]:
+    """Write a model that says its weights are at that place."""
+    folder.mkdir()
+    weights = np.load(_save(folder / "w.npy", seed))
+    (folder / "w.bin").write_bytes(weights.tobytes())
+    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=weights.shape)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    graph = onnx.helper.make_graph([], "g", [], [], [tensor])
+    (folder / "m.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    return {name: folder / name for name in ("m.onnx", "w.bin")}
+
+
+def test_weights_beside_a_model_are_a_difference_to_the_earlier_ones(
+    objects: ObjectStore, tmp_path: Path
+) -> None:
+    """Every training of an ONNX model with its weights outside would take its whole room."""
+    first, digest, _ = _record(objects, _save_onnx(tmp_path / "1", 1))
+    files = _save_onnx(tmp_path / "2", 2)
+    second, _, warnings = _record(objects, files, parents=(digest,))
+    needed_bytes = added_bytes(objects, second.artifact.content, beside=first.artifact.content)
+    assert 0 < needed_bytes < 0.6 * second.artifact.size_bytes
+    assert not [text for text in warnings if text.startswith(("m.onnx", "w.bin"))]
+    for file in second.artifact.files:
+        assert objects.read_bytes(file.digest) == files[file.path].read_bytes()
+
+
+def test_weights_that_a_model_names_elsewhere_are_told(
+    objects: ObjectStore, tmp_path: Path
+) -> None:
+    """Somebody would release a model whose weights are not in the version."""
+    _, _, warnings = _record(objects, _save_onnx(tmp_path / "1", 1, location="../w.bin"))
+    [warning] = [text for text in warnings if text.startswith("m.onnx: ")]
+    assert "'../w.bin' are not followed" in warning

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from stemma.catalog import stat_cache
@@ -158,3 +159,23 @@ def test_a_model_that_changed_is_stored_as_the_difference_to_what_it_was(
     beside = _stored_bytes(objects) - first - changed
     assert changed < 0.5 * first
     assert beside < 0.5 * first
+
+
+@pytest.mark.slow
+def test_changed_weights_beside_a_model_that_did_not_change_are_a_difference(
+    objects: ObjectStore, data: Path, add: Add
+) -> None:
+    """A training changes the weights only: the model must be asked what they are all the same."""
+    generator = np.random.default_rng(24)
+    weights = generator.normal(0, 0.05, (600, 512)).astype(np.float32)
+    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=weights.shape)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="w.bin")
+    graph = onnx.helper.make_graph([], "g", [], [], [tensor])
+    (data / "m.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    (data / "w.bin").write_bytes(weights.tobytes())
+    add()
+    first = _stored_bytes(objects)
+    (data / "w.bin").write_bytes((weights + np.float32(1e-6)).tobytes())
+    add()
+    assert _stored_bytes(objects) - first < 0.6 * first
