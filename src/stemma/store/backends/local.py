@@ -26,6 +26,7 @@ from heapq import merge
 from pathlib import Path
 from typing import Final, final
 
+from stemma.domain.errors import UnavailableError
 from stemma.store.backends.base import BlobStat, Damage, TidyReport, check_key
 from stemma.store.backends.files import (
     fsync_folder,
@@ -238,8 +239,14 @@ class LocalBackend:
 
     def tidy(self) -> TidyReport:
         """Rewrite packs with much that is gone for good, and merge small ones."""
-        with translated_os_errors(f"tidy {self.root / PACKS}"):
-            return Tidying(self._packs, self._read_loose).tidy()
+        try:
+            with translated_os_errors(f"tidy {self.root / PACKS}"):
+                return Tidying(self._packs, self._read_loose).tidy()
+        except UnavailableError as error:
+            # A full disk has no room to rewrite in; what is gone stays gone, and is freed later.
+            if error.code != "disk-full":
+                raise
+            return TidyReport(rewritten=0, freed_bytes=0)
 
     def damages(self) -> Iterator[Damage]:
         """Yield what is damaged in packs beside the blobs."""
