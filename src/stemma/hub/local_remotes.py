@@ -1,4 +1,4 @@
-"""Verbs on remotes, in this process: settings, what to copy, in which order.
+"""Verbs that talk to remotes, in this process: what to copy, in which order.
 
 Invariants: those of ``stemma.hub.remotes``, and
     * Push: contents of a version, its manifest, its release; channel moves last.
@@ -10,7 +10,6 @@ Invariants: those of ``stemma.hub.remotes``, and
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,37 +19,28 @@ from typing import Final
 
 from typing_extensions import override
 
-from stemma.catalog import exchange, queries
+from stemma.catalog import exchange
 from stemma.catalog import rows as build
 from stemma.catalog.absences import note_absences, read_absences
 from stemma.catalog.exchange import EMPTY, Additions, Catalogue, Chains
 from stemma.domain.digest import Digest
-from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from stemma.domain.errors import ConflictError, NotFoundError
 from stemma.domain.ref import Newest, Ref, did_you_mean, suggest
-from stemma.hub.local_parts import LocalParts
+from stemma.hub.local_remote_settings import LocalRemoteSettings
 from stemma.hub.remote_copy import Asked, Copying, Planned
-from stemma.hub.remote_tables import add_table, remove_table
 from stemma.hub.remotes import (
     Remote,
-    RemoteVerbs,
     TransferOutcome,
     TransferProgress,
     TransferRequest,
 )
-from stemma.hub.seen_remotes import FOLDER as SEEN_FOLDER
 from stemma.hub.seen_remotes import (
-    ModelSeen,
     RemoteSeen,
-    RemoteStanding,
-    forget_seen,
-    read_seen,
-    stand,
     write_seen,
 )
 from stemma.hub.version_contents import contents_of
 from stemma.store.backends.addresses import FOLDER, parse_address
 from stemma.store.backends.base import BlobBackend
-from stemma.store.backends.logins import forget_login, write_login
 from stemma.store.backends.opening import open_backend
 from stemma.store.checking import damaged, put_sound
 from stemma.store.fetching import Fetcher
@@ -60,8 +50,6 @@ from stemma.store.remote_index import RemoteIndex
 from stemma.store.sides import LocalFrames, Side
 from stemma.store.transfer import Transfer
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_DEFAULT: Final = "origin"
 _HERE: Final = "this project"
 _CACHE: Final = ".stemma/cache/frame-index"
 
@@ -85,45 +73,8 @@ class _Ends:
     seen: RemoteSeen
 
 
-class LocalRemotes(RemoteVerbs):
+class LocalRemotes(LocalRemoteSettings):
     """Remotes of one project."""
-
-    _parts: LocalParts
-
-    # settings -------------------------------------------------------------------------------
-
-    @override
-    def list_remotes(self) -> Sequence[Remote]:
-        found = self._parts.load_remotes()
-        return [Remote(name=name, url=url) for name, url in sorted(found.items())]
-
-    @override
-    def add_remote(self, name: str, url: str) -> Remote:
-        if not _NAME.fullmatch(name):
-            raise InvalidInputError(
-                f"not a name of a remote: {name[:80]!r}; small letters, digits, - and _",
-                code="bad-remote-name",
-                hint=f"stemma remote add origin {url}",
-            )
-        address = parse_address(url)
-        known = self._parts.load_remotes().get(name)
-        if known == address.url:
-            return Remote(name=name, url=known)
-        if known is not None:
-            raise ConflictError(
-                f"{name} is {known} already",
-                code="remote-exists",
-                hint=f"stemma remote remove {name}",
-            )
-        add_table(self._parts.root, name, address.url)
-        return Remote(name=name, url=address.url)
-
-    @override
-    def remove_remote(self, name: str) -> Remote:
-        remote = self._named(name)
-        remove_table(self._parts.root, name)
-        forget_seen(self._parts.root, name)
-        return remote
 
     @override
     def check_remote(self, name: str = "") -> Remote:
@@ -131,43 +82,6 @@ class LocalRemotes(RemoteVerbs):
         backend = self._open(remote, may_create=True)
         next(iter(backend.list(records_prefix(build.RELEASE))), None)
         return remote
-
-    @override
-    def store_login(self, name: str, told: Mapping[str, str]) -> Path:
-        address = parse_address(self.find_remote(name).url)
-        return write_login(address, os.environ, told)
-
-    @override
-    def forget_login(self, name: str) -> bool:
-        return forget_login(parse_address(self.find_remote(name).url), os.environ)
-
-    def _named(self, name: str) -> Remote:
-        found = self._parts.load_remotes()
-        if name in found:
-            return Remote(name=name, url=found[name])
-        near = suggest(name, found)
-        raise NotFoundError(
-            f"no remote {name}{did_you_mean(near)}",
-            code="remote-not-found",
-            hint="stemma remote list" if found else f"stemma remote add {name} s3://BUCKET/PREFIX",
-        )
-
-    @override
-    def find_remote(self, name: str = "") -> Remote:
-        if "/" in name:
-            return Remote(name="", url=parse_address(name).url)
-        if name:
-            return self._named(name)
-        found = self._parts.load_remotes()
-        usual = next(iter(found)) if len(found) == 1 else _DEFAULT
-        if usual in found:
-            return Remote(name=usual, url=found[usual])
-        names = f"; there are {', '.join(sorted(found))}" if found else "; none is set"
-        raise NotFoundError(
-            f"no remote was named{names}",
-            code="remote-not-found",
-            hint="stemma remote list" if found else "stemma remote add origin s3://BUCKET/PREFIX",
-        )
 
     def _open(self, remote: Remote, *, may_create: bool) -> BlobBackend:
         address = parse_address(remote.url)
@@ -256,22 +170,6 @@ class LocalRemotes(RemoteVerbs):
         """Keep what the remote holds for whoever asks without a network."""
         if ends.remote.name and not request.is_dry_run:
             write_seen(self._parts.root, ends.remote.name, ends.seen)
-
-    @override
-    def list_standings(self) -> Sequence[RemoteStanding]:
-        root = self._parts.root
-        if not (root / SEEN_FOLDER).is_dir():
-            return []
-        seen = [(it.name, read_seen(root, it.name, it.url)) for it in self.list_remotes()]
-        here: dict[str, ModelSeen] = {}
-        with self._parts.database.read() as connection:
-            for model in queries.model_names(connection):
-                rows = queries.release_rows(connection, model)
-                if rows:
-                    here[model] = ModelSeen({row.record.hex for row in rows})
-            for record, move in queries.all_moves(connection):
-                here.setdefault(move.model, ModelSeen()).moves.add(record.hex)
-        return [stand(name, found, here) for name, found in seen if found is not None]
 
     def _sides(self, remote: Remote, *, may_create: bool) -> tuple[Side, Side]:
         """Return our own side and the remote's."""
