@@ -25,7 +25,14 @@ from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundErro
 from stemma.domain.ref import did_you_mean, suggest
 from stemma.hub.base import VersionView
 from stemma.hub.parts import Parts
-from stemma.store.formats.locate import TensorPlace, as_array, locate_tensors, read_bytes
+from stemma.store.beside import outside_tensors
+from stemma.store.formats.locate import (
+    TensorPlace,
+    as_array,
+    locate_said,
+    locate_tensors,
+    read_bytes,
+)
 from stemma.store.formats.ranges import ITEM_BYTES
 from stemma.store.formats.safetensors import ALIAS_PREFIX, read_metadata
 
@@ -146,7 +153,7 @@ class VersionTensors:
     def _files(self) -> dict[tuple[str, str], _Found]:
         if self._found is None:
             self._found = {
-                (file.path, found.place.name): found
+                (found.file.path, found.place.name): found
                 for file in self._view.manifest.artifact.files
                 if file.format not in _WITHOUT_TENSORS
                 for found in self._look(file)
@@ -154,18 +161,27 @@ class VersionTensors:
         return self._found
 
     def _look(self, file: ArtifactFile) -> list[_Found]:
+        stream, size_bytes = self._open(file)
+        places = locate_tensors(stream, size_bytes, name=file.path)
+        for alias, target in _aliases(file, stream).items():
+            if target in places:
+                places.setdefault(alias, replace(places[target], name=alias))
+        found = [_Found(file, stream, place) for place in places.values()]
+        files = {other.path: other for other in self._view.manifest.artifact.files}
+        for path, said in outside_tensors(stream, size_bytes, file.path, files).items():
+            beside, beside_bytes = self._open(files[path])
+            places = locate_said(said, beside_bytes)
+            found += [_Found(files[path], beside, place) for place in places.values()]
+        return found
+
+    def _open(self, file: ArtifactFile) -> tuple[BinaryIO, int]:
         label = self._view.label
         opened = self._parts.open(
             file.digest,
             f"{file.path} of {label}",
             f"stemma pull {label} --only artifact/{file.path}",
         )
-        stream = cast("BinaryIO", opened)
-        places = locate_tensors(stream, opened.size_bytes, name=file.path)
-        for alias, target in _aliases(file, stream).items():
-            if target in places:
-                places.setdefault(alias, replace(places[target], name=alias))
-        return [_Found(file, stream, place) for place in places.values()]
+        return cast("BinaryIO", opened), opened.size_bytes
 
 
 def _size_bytes(place: TensorPlace) -> int:

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.numpy import save_file
@@ -30,6 +31,7 @@ WEIGHTS: dict[str, Any] = {
 }
 
 
+OUTSIDE = np.arange(3000.0).reshape(60, 50)
 BRAIN = torch.randn(20, 30, generator=torch.Generator().manual_seed(3)).to(torch.bfloat16)
 
 
@@ -52,6 +54,14 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         save_torch_file(state, root / "model" / "brain.safetensors")
         np.save(root / "model" / "a.npy", np.zeros(3))
         np.save(root / "model" / "b.npy", np.ones(3))
+        beside = onnx.numpy_helper.from_array(OUTSIDE, "outside")
+        graph = onnx.helper.make_graph([], "g", [], [], [beside])
+        onnx.save_model(
+            onnx.helper.make_model(graph),
+            root / "model" / "net.onnx",
+            save_as_external_data=True,
+            location="net.data",
+        )
         with stemma.run("net") as run:
             run.model("model")
         yield stemma.get(f"net@{run.id}")
@@ -80,6 +90,13 @@ def test_torch_gets_the_type_that_is_stored(version: Any) -> None:
 def test_shared_weights_have_both_names(version: Any) -> None:
     """A tied embedding would be missing under the name that the module uses."""
     assert np.array_equal(version.tensor("tied"), WEIGHTS["second"])
+
+
+def test_weights_beside_an_onnx_model_are_read(version: Any) -> None:
+    """Large ONNX models keep all of their weights in another file."""
+    [info] = [item for item in version.tensors() if item.name == "outside"]
+    assert (info.file, info.shape, info.dtype) == ("net.data", (60, 50), "float64")
+    assert np.array_equal(version.tensor("outside"), OUTSIDE)
 
 
 def test_a_name_in_two_files_needs_the_file(version: Any) -> None:
