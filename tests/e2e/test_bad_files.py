@@ -140,7 +140,7 @@ _LIARS = {
     "cut.npz": (_zip({"w.npy": bytes(9000)})[:5000], "no directory"),
     "absurd.gguf": (b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 1 << 60) + bytes(99), "it claims"),
     "short.onnx": (b"\x08\x08\x3a\xff\xff\xff\xff\x7f" + bytes(99), "points past its end"),
-    "external.onnx": (_EXTERNAL + _ELSEWHERE, ""),
+    "external.onnx": (_EXTERNAL + _ELSEWHERE, "are not followed"),
     "broken.parquet": (b"PAR1" + bytes(99) + struct.pack("<I", 1 << 30) + b"PAR1", "its footer"),
     "cut.parquet": (b"PAR1" + bytes(99), "no footer"),
 }
