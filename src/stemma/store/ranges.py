@@ -124,6 +124,14 @@ class OpenedFile(io.RawIOBase):
         return self._position
 
     @override
+    def read(self, size: int = -1, /) -> bytes:
+        # The base class would go through a buffer of its own, at the cost of a copy of it all.
+        rest = max(0, self.size_bytes - self._position)
+        data = self.read_at(self._position, rest if size < 0 else min(size, rest))
+        self._position += len(data)
+        return data
+
+    @override
     def readinto(self, buffer: object, /) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         data = self.read_at(self._position, len(view))
