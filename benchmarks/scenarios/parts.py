@@ -8,8 +8,9 @@ a fine-tune of the rounding (the difference to a difference).  The last two take
 by this process, in milliseconds; so is the same tensor with ``safetensors``.  ``cold``: a process
 that has imported what it needs opens the index, the store, the file, and reads one tensor.  In
 both the files lie in the page cache, on either side.  The CPU time of the process stands beside
-the time that passed, for other work on the machine makes the latter longer.  Bytes read are counted between store and
-backend, headers of frames and recipes with them.  The goal is 3 ms for a tensor of up to 1 MiB.
+the time that passed, for other work on the machine makes the latter longer.  Bytes read are
+counted between store and backend, headers of frames and recipes with them.  The goal is 3 ms for
+a tensor of up to 1 MiB.
 """
 
 from __future__ import annotations
