@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
 from stemma.domain.digest import Digest
@@ -20,7 +21,7 @@ from stemma.store.objects import ObjectStore
 from stemma.store.ranges import OpenedFile
 
 if TYPE_CHECKING:
-    from stemma.hub.remotes import TransferProgress
+    from stemma.hub.remotes import Remote, TransferProgress
     from stemma.store.fetching import Fetcher
 
 
@@ -42,6 +43,25 @@ class PartsHub(Protocol):
         """Return what fetches from a remote."""
         ...
 
+    def list_remotes(self) -> Sequence[Remote]:
+        """Return every remote that is set, by name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whom a tree or file belongs to, for the words of an error.
+
+    Attributes:
+        what: What it is (``model.safetensors of digits-net@1.0.0``).
+        ref: Version that names it; empty when none does.
+        component: Component of the version (``artifact``).
+    """
+
+    what: str
+    ref: str = ""
+    component: str = ""
+
 
 @final
 class Parts:
@@ -51,13 +71,12 @@ class Parts:
         """Stand on a hub, which must stay open meanwhile."""
         self._hub = hub
 
-    def tree(self, tree: Digest, what: str, how: str) -> Tree:
+    def tree(self, tree: Digest, owner: Owner) -> Tree:
         """Return a tree.
 
         Args:
             tree: Its digest.
-            what: What it is, for the error.
-            how: Command that brings it here.
+            owner: Whose it is.
 
         Raises:
             NotFoundError: If it is not here and there is no remote (``contents-not-here``).
@@ -70,9 +89,9 @@ class Parts:
             with self._hub.fetching() as fetcher:
                 return fetcher.tree(tree)
         except NotFoundError as error:
-            raise _not_here(error, what, how) from error
+            raise self._not_here(error, owner) from error
 
-    def open(self, file: Digest, what: str, how: str) -> OpenedFile:
+    def open(self, file: Digest, owner: Owner) -> OpenedFile:
         """Open a file for reading anywhere in it; see ``tree`` for arguments and errors."""
         objects = self._hub.objects
         if objects.has(file):
@@ -81,7 +100,7 @@ class Parts:
             with self._hub.fetching() as fetcher:
                 recipe = fetcher.recipe(file)
         except NotFoundError as error:
-            raise _not_here(error, what, how) from error
+            raise self._not_here(error, owner) from error
 
         def bring(chunks: Sequence[bytes]) -> None:
             with self._hub.writing():
@@ -89,13 +108,17 @@ class Parts:
 
         return OpenedFile(objects.reader, recipe, bring)
 
-
-def _not_here(error: NotFoundError, what: str, how: str) -> NotFoundError:
-    """Return the error for what is not here; one about a remote says more than its absence."""
-    if error.code not in {"remote-not-found", "remote-missing"}:
-        return error
-    return NotFoundError(
-        f"{what} is not in this project, which knows of it by name only: {error.message}",
-        code="contents-not-here",
-        hint=how,
-    )
+    def _not_here(self, error: NotFoundError, owner: Owner) -> NotFoundError:
+        """Return the error for what is not here; one about a remote says more than its absence."""
+        if error.code not in {"remote-not-found", "remote-missing"}:
+            return error
+        remotes = self._hub.list_remotes()
+        hint = error.hint
+        if error.code == "remote-not-found" and remotes and owner.ref:
+            # There are several, and a command can say which one is meant.
+            hint = f"stemma pull {owner.ref} {remotes[0].name} --only {owner.component}"
+        return NotFoundError(
+            f"{owner.what} is not in this project, which knows of it by name only: {error.message}",
+            code="contents-not-here",
+            hint=hint,
+        )

@@ -24,7 +24,7 @@ from stemma.domain.component import ArtifactFile
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from stemma.domain.ref import did_you_mean, suggest
 from stemma.hub.base import VersionView
-from stemma.hub.parts import Parts
+from stemma.hub.parts import Owner, Parts
 from stemma.store.beside import outside_tensors
 from stemma.store.formats.locate import (
     TensorPlace,
@@ -176,11 +176,8 @@ class VersionTensors:
 
     def _open(self, file: ArtifactFile) -> tuple[BinaryIO, int]:
         label = self._view.label
-        opened = self._parts.open(
-            file.digest,
-            f"{file.path} of {label}",
-            f"stemma pull {label} --only artifact/{file.path}",
-        )
+        owner = Owner(what=f"{file.path} of {label}", ref=label, component="artifact")
+        opened = self._parts.open(file.digest, owner)
         return cast("BinaryIO", opened), opened.size_bytes
 
 

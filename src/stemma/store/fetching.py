@@ -53,7 +53,8 @@ class Fetcher:
             local: Our own side.
             advance: Told the size of what arrived, piece by piece.
         """
-        self._transfer = Transfer(remote, local)
+        self._sides = (remote, local)
+        self._supply = Transfer(remote, local)
         self._advance = advance
         self._guard = Lock()
 
@@ -63,7 +64,7 @@ class Fetcher:
         Raises:
             IntegrityError: If neither side has it (``transfer-incomplete``), or it is damaged.
         """
-        return decode_recipe(self._transfer.read(recipe_key(file)), file)
+        return decode_recipe(self._supply.read(recipe_key(file)), file)
 
     def tree(self, tree: Digest) -> Tree:
         """Return a tree, from here or there; it is stored nowhere.
@@ -71,7 +72,7 @@ class Fetcher:
         Raises:
             IntegrityError: If neither side has it (``transfer-incomplete``), or it is damaged.
         """
-        return verified_tree(self._transfer.read(tree_key(tree)), tree)
+        return verified_tree(self._supply.read(tree_key(tree)), tree)
 
     def files(self, files: Collection[Digest]) -> CopyReport:
         """Fetch what is missing here of whole files (blake3).
@@ -80,8 +81,10 @@ class Fetcher:
             IntegrityError: If the remote misses something, or what it has is damaged; nothing
                 that names it has been written then.
         """
+        # A new one each time: what came earlier may have been collected since.
+        transfer = Transfer(*self._sides)
         with self._guard:
-            return self._copy(self._transfer.plan_files(files))
+            return self._copy(transfer, transfer.plan_files(files))
 
     def chunks(self, chunks: Collection[bytes]) -> CopyReport:
         """Fetch what is missing here to read some chunks.
@@ -89,11 +92,12 @@ class Fetcher:
         Raises:
             IntegrityError: If the remote misses something, or what it has is damaged.
         """
+        transfer = Transfer(*self._sides)
         with self._guard:
-            return self._copy(self._transfer.plan_chunks(chunks))
+            return self._copy(transfer, transfer.plan_chunks(chunks))
 
-    def _copy(self, plan: Plan) -> CopyReport:
-        copied_bytes = self._transfer.copy(plan, self._advance)
+    def _copy(self, transfer: Transfer, plan: Plan) -> CopyReport:
+        copied_bytes = transfer.copy(plan, self._advance)
         return CopyReport(frame_count=len(plan.frames), copied_bytes=copied_bytes)
 
 

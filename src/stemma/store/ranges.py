@@ -17,6 +17,7 @@ from typing import BinaryIO, Final, cast, final
 from typing_extensions import override
 
 from stemma.domain.digest import Digest
+from stemma.domain.errors import IntegrityError
 from stemma.store.reading import Reader
 from stemma.store.recipes import Recipe
 
@@ -89,11 +90,22 @@ class OpenedFile(io.RawIOBase):
         start = self._starts[first]
         number, data = self._held
         if (number, number + 1) != (first, last):
-            self._have(first, last)
-            pieces = list(self._reader.pieces(self._recipe, first, last))
+            pieces = self._pieces(first, last)
             self._held = (last - 1, pieces[-1])
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return data[offset - start : stop - start]
+
+    def _pieces(self, first: int, last: int) -> list[bytes]:
+        self._have(first, last)
+        try:
+            return list(self._reader.pieces(self._recipe, first, last))
+        except IntegrityError:
+            if self._bring is None:
+                raise
+        # A collection may have removed what came: no recipe of ours names it.
+        self._brought.clear()
+        self._have(first, last)
+        return list(self._reader.pieces(self._recipe, first, last))
 
     def _have(self, first: int, last: int) -> None:
         if self._bring is None:

@@ -1,0 +1,168 @@
+"""Versions known by name only: what is read comes from the remote, and no more than that."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import stemma
+from stemma.domain.errors import IntegrityError, NotFoundError
+from stemma.hub.remotes import TransferRequest
+from stemma.server.wiring import init_project, open_hub
+from stemma.testing.loose_objects import make_loose
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:no hash"),
+]
+
+WEIGHTS: dict[str, Any] = {
+    name: np.random.default_rng(number).normal(size=(400, 500)).astype(np.float32)
+    for number, name in enumerate(["first", "second", "third"])
+}
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds net 1.0.0; recorded once, for that takes long."""
+    root = tmp_path_factory.mktemp("far")
+    shared = root / "shared"
+    shared.mkdir()
+    (root / "project").mkdir()
+    init_project(root / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root / "project")
+        _alone(patch)
+        save_file(WEIGHTS, "model.safetensors")
+        with stemma.run("net") as run:
+            run.data("rows", (np.arange(40.0).reshape(20, 2), np.arange(20) % 2))
+            run.model("model.safetensors")
+        run.release()
+        with closing(open_hub()) as hub:
+            hub.add_remote("origin", str(shared))
+            hub.push(TransferRequest())
+    shutil.rmtree(root / "project")
+    make_loose(shared)
+    return shared
+
+
+def _alone(patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("STEMMA_MAY_USE_NETWORK", "false")
+    for name in ("STEMMA_PROJECT", "STEMMA_COMMAND", "STEMMA_SET", "RANK", "LOCAL_RANK"):
+        patch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def names_only(remote: Path, project: Path) -> Path:
+    """A project that knows net 1.0.0 by name, and the remote."""
+    with closing(open_hub()) as hub:
+        hub.add_remote("origin", str(remote))
+        hub.pull(TransferRequest(only=("hyperparameters",)))
+    return project
+
+
+def _frames() -> dict[str, int]:
+    """Return the sizes of the frames that are here."""
+    with closing(open_hub()) as hub:
+        return {stat.key: stat.size_bytes for stat in hub.objects.backend.list("frames/")}
+
+
+def test_one_tensor_is_fetched_and_no_more(names_only: Path) -> None:
+    """Whoever looks at one layer would wait for a whole model."""
+    before = _frames()
+    version = stemma.get("net@1.0.0")
+    assert {info.name for info in version.tensors()} == set(WEIGHTS)
+    headers = _frames()
+    assert np.array_equal(version.tensor("second"), WEIGHTS["second"])
+    fetched = _frames()
+    assert len(headers) - len(before) <= 1
+    assert len(fetched) - len(headers) == 1
+    assert sum(fetched.values()) - sum(headers.values()) <= WEIGHTS["second"].nbytes
+    assert np.array_equal(stemma.get("net@1.0.0").tensor("second"), WEIGHTS["second"])
+    assert _frames() == fetched
+    # What came stays usable beside the rest, and a file that is here in part is no damage.
+    assert np.array_equal(version.tensor("first"), WEIGHTS["first"])
+    with closing(open_hub()) as hub:
+        assert hub.pull(TransferRequest(ref="net@1.0.0")).refused == ()
+    assert (version.path() / "model.safetensors").is_file()
+
+
+def test_what_was_collected_is_fetched_again(names_only: Path) -> None:
+    """A training that reads tensor by tensor would end when the store is tidied beside it."""
+    version = stemma.get("net@1.0.0")
+    version.tensor("second")
+    with closing(open_hub()) as hub:
+        fetched = [stat.key for stat in hub.objects.backend.list("frames/")]
+        hub.collect_garbage(is_dry_run=False, grace_seconds=0, is_final=True)
+        kept = [stat.key for stat in hub.objects.backend.list("frames/")]
+    assert len(kept) < len(fetched)
+    assert np.array_equal(version.tensor("third"), WEIGHTS["third"])
+    assert np.array_equal(version.tensor("second"), WEIGHTS["second"])
+    assert {info.name for info in version.tensors()} == set(WEIGHTS)
+
+
+def test_a_damaged_frame_of_a_remote_is_refused(names_only: Path, remote: Path) -> None:
+    """A weight that was flipped on a shared disk would be trained on."""
+    files = {path: path.read_bytes() for path in remote.rglob("*") if path.is_file()}
+    large = [path for path, data in files.items() if len(data) > WEIGHTS["first"].nbytes // 2]
+    assert len(large) == len(WEIGHTS)
+    try:
+        for path in large:
+            data = bytearray(files[path])
+            data[len(data) // 2] ^= 1
+            path.chmod(0o644)
+            path.write_bytes(bytes(data))
+        before = _frames()
+        version = stemma.get("net@1.0.0")
+        with pytest.raises(IntegrityError):
+            version.tensor("first")
+        assert len(_frames()) - len(before) <= 1, "damage was stored"
+        for path in large:
+            path.unlink()
+        with pytest.raises(IntegrityError, match="origin does not hold"):
+            stemma.get("net@1.0.0").tensor("first")
+    finally:
+        for path in large:
+            path.write_bytes(files[path])
+    assert np.array_equal(version.tensor("first"), WEIGHTS["first"])
+
+
+def test_without_a_remote_the_error_says_how_to_have_one(names_only: Path, remote: Path) -> None:
+    """A version that is known by name only would end in a trace."""
+    with closing(open_hub()) as hub:
+        hub.remove_remote("origin")
+    with pytest.raises(
+        NotFoundError, match=r"model\.safetensors of net@1\.0\.0 .*by name only"
+    ) as at:
+        stemma.get("net@1.0.0").tensor("first")
+    assert at.value.code == "contents-not-here"
+    assert at.value.hint == "stemma remote add origin s3://BUCKET/PREFIX"
+    _command(at.value.hint.replace("s3://BUCKET/PREFIX", str(remote)))
+    assert np.array_equal(stemma.get("net@1.0.0").tensor("first"), WEIGHTS["first"])
+
+
+def test_of_several_remotes_the_error_names_one(names_only: Path, remote: Path) -> None:
+    """Nothing would say which remote was asked, and that it can be chosen."""
+    with closing(open_hub()) as hub:
+        hub.remove_remote("origin")
+        hub.add_remote("east", str(remote))
+        hub.add_remote("west", str(remote))
+    with pytest.raises(NotFoundError, match="there are east, west") as failure:
+        stemma.get("net@1.0.0").tensor("first")
+    assert failure.value.hint == "stemma pull net@1.0.0 east --only artifact"
+    _command(failure.value.hint)
+    assert np.array_equal(stemma.get("net@1.0.0").tensor("first"), WEIGHTS["first"])
+
+
+def _command(line: str) -> None:
+    program, *arguments = line.split()
+    assert program == "stemma"
+    subprocess.run([sys.executable, "-m", "stemma.cli.main", *arguments], check=True)
