@@ -1,14 +1,7 @@
-"""Tensors of one version, read one by one while its project stays open between them.
-
-Invariants:
-    * The project is closed when the version is no longer used, and at the end of the process.
-    * A forked process opens its own: databases do not survive a fork.
-"""
+"""Tensors of one version, read one by one while its project stays open between them."""
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final, final
@@ -18,7 +11,7 @@ from stemma.hub.base import VersionView
 from stemma.hub.parts import Parts
 from stemma.hub.tensors import TensorBytes, TensorInfo, VersionTensors
 from stemma.sdk.adapters.torch_tensors import as_torch
-from stemma.server.wiring import open_hub
+from stemma.sdk.open_project import OpenProject
 
 __all__ = ["TensorInfo", "Tensors"]
 
@@ -35,9 +28,8 @@ class Tensors:
     def __init__(self, view: VersionView) -> None:
         """Open nothing yet."""
         self._view = view
-        self._process = 0
-        self._opened: VersionTensors | None = None
-        self._closing: weakref.finalize[..., Tensors] | None = None
+        self._project = OpenProject()
+        self._opened: tuple[Parts, VersionTensors] | None = None
         self._guard = Lock()
 
     def infos(self) -> tuple[TensorInfo, ...]:
@@ -60,12 +52,8 @@ class Tensors:
         return make(self._open().read(name))
 
     def _open(self) -> VersionTensors:
+        parts = self._project.parts()
         with self._guard:
-            if self._opened is None or self._process != os.getpid():
-                if self._closing is not None:
-                    self._closing.detach()  # it is the parent process's to close
-                hub = open_hub()
-                self._closing = weakref.finalize(self, hub.close)
-                self._opened = VersionTensors(Parts(hub), self._view)
-                self._process = os.getpid()
-            return self._opened
+            if self._opened is None or self._opened[0] is not parts:
+                self._opened = (parts, VersionTensors(parts, self._view))
+            return self._opened[1]

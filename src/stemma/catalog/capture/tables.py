@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, TextIO
 
 import numpy as np
 from blake3 import blake3
@@ -35,6 +35,8 @@ from stemma.catalog.capture.rows import (
 from stemma.domain.component import ANY_SIZE, ValueSpec
 
 _BLOCK_ROWS: Final = 4_096
+ENCODING: Final = "utf-8-sig"
+ENCODING_ERRORS: Final = "surrogateescape"
 _DELIMITERS: Final = ",;\t|"
 _COLUMN_LIMIT: Final = 10_000
 LABEL_NAMES: Final = frozenset({"label", "labels", "target", "targets", "class", "y"})
@@ -64,6 +66,40 @@ class Table:
     row_digests: NDArray[np.uint8] | None
 
 
+class CsvText(NamedTuple):
+    """A delimited file that is read row by row.
+
+    Attributes:
+        names: Of the columns; ``c0``, ``c1``, … where the file names none.
+        has_header: Whether the first row has them.
+        delimiter: What stands between cells.
+        rows: Rows without the header, as they are read; empty lines are left out.
+    """
+
+    names: list[str]
+    has_header: bool
+    delimiter: str
+    rows: Iterator[list[str]]
+
+
+def csv_text(stream: TextIO, delimiter: str = "") -> CsvText:
+    """Begin to read a delimited file; an empty ``delimiter`` is found out from the first line.
+
+    Raises:
+        csv.Error: If it is not one; also while rows are read.
+    """
+    first_line = stream.readline(1 << 20)
+    stream.seek(0)
+    chosen = delimiter or max(_DELIMITERS, key=first_line.count)
+    rows: Iterator[list[str]] = (row for row in csv.reader(stream, delimiter=chosen) if row)
+    first = next(rows, [])
+    has_header = _is_header(first)
+    names = first if has_header else [f"c{i}" for i in range(len(first))]
+    if first and not has_header:
+        rows = itertools.chain([first], rows)
+    return CsvText(names, has_header, chosen, rows)
+
+
 def read_csv(path: Path, label_columns: Sequence[str] = (), *, delimiter: str = "") -> Table:
     """Read a delimited file; an empty ``delimiter`` is found out from the first line.
 
@@ -71,23 +107,22 @@ def read_csv(path: Path, label_columns: Sequence[str] = (), *, delimiter: str = 
         UnreadableTableError: If it is not one (a cell over 128 KiB, over 10,000 columns).
         OSError: If the file cannot be read.
     """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        first_line = stream.readline(1 << 20)
-        stream.seek(0)
-        chosen = delimiter or max(_DELIMITERS, key=first_line.count)
-        rows = (row for row in csv.reader(stream, delimiter=chosen) if row)
-        try:
-            first = next(rows, None)
-            if first is None:
-                return _Reader(names=[], labels=frozenset()).finish()
-            has_header = _is_header(first)
-            names = first if has_header else [f"c{i}" for i in range(len(first))]
-            if len(names) > _COLUMN_LIMIT:
-                raise UnreadableTableError(f"{len(names)} columns")
-            reader = _Reader(names=names, labels=_label_columns(names, label_columns))
-            reader.take(rows if has_header else itertools.chain([first], rows))
-        except csv.Error as error:
-            raise UnreadableTableError(str(error)) from error
+    with path.open(encoding=ENCODING, errors=ENCODING_ERRORS, newline="") as stream:
+        return read_csv_stream(stream, label_columns, delimiter=delimiter)
+
+
+def read_csv_stream(
+    stream: TextIO, label_columns: Sequence[str] = (), *, delimiter: str = ""
+) -> Table:
+    """Read an open delimited file; see ``read_csv``."""
+    try:
+        text = csv_text(stream, delimiter)
+        if len(text.names) > _COLUMN_LIMIT:
+            raise UnreadableTableError(f"{len(text.names)} columns")
+        reader = _Reader(names=text.names, labels=_label_columns(text.names, label_columns))
+        reader.take(text.rows)
+    except csv.Error as error:
+        raise UnreadableTableError(str(error)) from error
     return reader.finish()
 
 
@@ -98,8 +133,8 @@ def read_jsonl(path: Path, label_columns: Sequence[str] = ()) -> Table:
         UnreadableTableError: If a line is not an object of the same keys.
         OSError: If the file cannot be read.
     """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-        return read_records(_json_lines(stream), label_columns)
+    with path.open(encoding=ENCODING, errors=ENCODING_ERRORS) as stream:
+        return read_records(json_lines(stream), label_columns)
 
 
 def read_records(records: Iterable[dict[str, object]], label_columns: Sequence[str] = ()) -> Table:
@@ -125,7 +160,12 @@ def read_records(records: Iterable[dict[str, object]], label_columns: Sequence[s
     return reader.finish()
 
 
-def _json_lines(lines: Iterable[str]) -> Iterator[dict[str, object]]:
+def json_lines(lines: Iterable[str]) -> Iterator[dict[str, object]]:
+    """Yield the object of each line; empty lines are left out.
+
+    Raises:
+        UnreadableTableError: If a line is no object.
+    """
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
