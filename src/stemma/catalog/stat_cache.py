@@ -25,8 +25,9 @@ from typing import Final
 from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.domain.tree import EntryKind, Tree, TreeEntry, encode_tree
+from stemma.store.backends.local import translated_os_errors
 from stemma.store.beside import NOTHING, look_beside
-from stemma.store.hashing import hash_bytes
+from stemma.store.hashing import hash_bytes, hash_file
 from stemma.store.ingest import Batch, Progress, StoredFile, StoredTree
 from stemma.store.lineage import in_reading_order, is_compared
 from stemma.store.objects import ObjectStore
@@ -174,6 +175,23 @@ def _read_in(batch: Batch, seen: Survey, progress: Progress | None) -> dict[str,
             seen.base / name, progress, parents=parents, beside=said.get(name, NOTHING)
         )
     return dict(sorted(read.items()))
+
+
+def compared(seen: Survey, wanted: Mapping[str, Digest]) -> dict[str, Digest]:
+    """Return blake3 of those files of ``wanted`` that were seen, reading only what is not known.
+
+    What was read is remembered when all of it is as wanted; else what a changed file was before
+    would be forgotten, and the next call could not store it as a difference.
+    """
+    unread = set(seen.unread)
+    read: dict[str, Digest] = {}
+    for name in wanted.keys() & unread:
+        path = seen.base / name
+        with translated_os_errors(f"read {path}", is_write=False):
+            read[name] = hash_file(path)
+    if read and all(wanted[name] == digest for name, digest in read.items()):
+        _remember(seen, {**seen.known, **read})
+    return {**{name: seen.known[name] for name in wanted.keys() & seen.known.keys()}, **read}
 
 
 def forget(state: Path) -> None:

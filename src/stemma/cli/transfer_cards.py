@@ -11,7 +11,7 @@ from stemma.cli.plain import plain
 
 if TYPE_CHECKING:
     from stemma.cli.progress import Reporter
-    from stemma.hub.remotes import Refusal, TransferOutcome, VersionTransfer
+    from stemma.hub.remotes import Refusal, TrackedTransfer, TransferOutcome, VersionTransfer
     from stemma.hub.seen_remotes import RemoteStanding
 
 
@@ -42,17 +42,19 @@ def answer(outcome: TransferOutcome, done: str, would: str) -> Answer:
     """
     card = [_headline(outcome, would if outcome.is_dry_run else done)]
     card += [f"  {_line(version)}" for version in outcome.versions]
+    card += [f"  {_tracked(it)}" for it in outcome.tracked if it.is_copied or it.written_count]
+    card += [f"{render.NOTED} {it.path}: {it.note}" for it in outcome.tracked if it.note]
     card += [line for refusal in outcome.refused for line in _refused(refusal)]
+    hints = [it.hint for it in outcome.tracked] + [it.hint for it in outcome.refused]
     return Answer(
         payload=plain(outcome),
         card=card,
         rows=[
             [version.label, str(version.copied_bytes), str(version.file_bytes)]
             for version in outcome.versions
-        ],
-        hints=[
-            f"hint: {hint}" for hint in dict.fromkeys(it.hint for it in outcome.refused if it.hint)
-        ],
+        ]
+        + [[it.path, "", str(it.file_bytes)] for it in outcome.tracked],
+        hints=[f"hint: {hint}" for hint in dict.fromkeys(hints) if hint],
     )
 
 
@@ -88,14 +90,27 @@ def _both(releases: int, moves: int) -> str:
 def _headline(outcome: TransferOutcome, words: str) -> str:
     mark = render.NOTED if outcome.is_dry_run or outcome.refused else render.DONE
     where = outcome.remote.label
-    if not outcome.versions and not outcome.move_count and not outcome.copied_bytes:
+    tracked = [it for it in outcome.tracked if it.is_copied or it.written_count]
+    is_nothing = not (outcome.versions or outcome.move_count or outcome.copied_bytes)
+    if is_nothing and not tracked:
         what = "nothing else" if outcome.refused else "nothing"
         return f"{render.NOTED} {where}: {what} to copy"
-    parts = [render.count(len(outcome.versions), "version")]
+    parts = [] if tracked and not outcome.versions else [_versions(outcome)]
+    if tracked:
+        parts.append(render.count(len(tracked), "tracked path"))
     if outcome.move_count:
         parts.append(render.count(outcome.move_count, "channel move"))
     parts.append(render.size(outcome.copied_bytes))
     return f"{mark} {words} {where}   {', '.join(parts)}"
+
+
+def _versions(outcome: TransferOutcome) -> str:
+    return render.count(len(outcome.versions), "version")
+
+
+def _tracked(item: TrackedTransfer) -> str:
+    written = f", {render.count(item.written_count, 'file')} written" if item.written_count else ""
+    return f"{item.path}   {render.size(item.file_bytes)}{written}"
 
 
 def _line(version: VersionTransfer) -> str:

@@ -19,11 +19,12 @@ from stemma.hub.local_delivery import LocalDelivery
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.local_repair import LocalRepair
 from stemma.hub.local_runs import LocalRuns
+from stemma.hub.local_tracked import LocalTracked
 from stemma.store.objects import ObjectStore
 
 
 @final
-class LocalHub(LocalRuns, LocalDelivery, LocalRepair, Hub):
+class LocalHub(LocalRuns, LocalDelivery, LocalTracked, LocalRepair, Hub):
     """Every verb, in this process."""
 
     def __init__(self, parts: LocalParts) -> None:

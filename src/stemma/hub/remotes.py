@@ -49,6 +49,9 @@ class TransferRequest:
         only: Components to pull, e.g. ``artifact``; empty: all.
         is_dry_run: Only say what would be copied.
         is_repair: Read what is there already, and replace what is damaged.
+        paths: Tracked paths relative to the project, and nothing else; empty: with everything,
+            every tracked path.
+        is_forced: When tracked paths are pulled, replace files that differ.
     """
 
     ref: str = ""
@@ -56,6 +59,8 @@ class TransferRequest:
     only: tuple[str, ...] = ()
     is_dry_run: bool = False
     is_repair: bool = False
+    paths: tuple[str, ...] = ()
+    is_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +83,32 @@ class VersionTransfer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedTransfer:
+    """A tracked path with which something was, or would be, done; or why nothing was.
+
+    Attributes:
+        path: Relative to the project.
+        file_bytes: Size of its files.
+        is_copied: Whether its contents were missing on the side that takes.
+        written_count: Files that were written into the working tree.
+        note: Why it was left as it is; empty when it was not.
+        hint: What to do then.
+    """
+
+    path: str
+    file_bytes: int
+    is_copied: bool = False
+    written_count: int = 0
+    note: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Something that was not copied, while the rest was.
 
     Attributes:
-        what: ``digits@1.1.0``, ``digits`` or the key of a record.
+        what: ``digits@1.1.0``, ``digits``, a tracked path or the key of a record.
         code: Stable machine name of the reason.
         detail: The reason in words.
         hint: What helps.
@@ -108,6 +134,7 @@ class TransferOutcome:
         file_bytes: Size of the files of all versions that were looked at.
         refused: What was not copied.
         is_dry_run: Nothing was written.
+        tracked: Tracked paths that were copied or written, or left for a reason.
     """
 
     remote: Remote
@@ -117,6 +144,7 @@ class TransferOutcome:
     file_bytes: int
     refused: tuple[Refusal, ...]
     is_dry_run: bool
+    tracked: tuple[TrackedTransfer, ...] = ()
 
 
 class TransferProgress(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict, Unpack
+
 import click
 
 from stemma.cli.console import Console
@@ -10,12 +12,22 @@ from stemma.cli.framework import complete_refs, verb
 from stemma.cli.project import opened_remotes
 
 
+class _Options(TypedDict):
+    ref: str
+    remote: str
+    only: str
+    is_forced: bool
+    is_dry_run: bool
+    is_repair: bool
+
+
 @verb(
     "pull",
     ("Everything, from the only remote or origin", "stemma pull"),
     ("All versions of one model, from a remote by name", "stemma pull digits backup"),
     ("The files of one version, the names of all", "stemma pull digits@1.1.0"),
     ("The model files alone", "stemma pull digits@stable --only artifact"),
+    ("A tracked file or folder alone", "stemma pull data/train.csv"),
     ("Mend what is damaged or missing here", "stemma pull --repair"),
 )
 @click.argument("ref", default="", shell_complete=complete_refs)
@@ -26,6 +38,7 @@ from stemma.cli.project import opened_remotes
     metavar="COMPONENTS",
     help="Components to fetch, with commas between (default: all), e.g. artifact,environment.",
 )
+@click.option("--force", "is_forced", is_flag=True, help="Replace tracked files here that differ.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only say what would be fetched.")
 @click.option(
     "--repair",
@@ -33,27 +46,33 @@ from stemma.cli.project import opened_remotes
     is_flag=True,
     help="Read what is here of it, and replace what is damaged or missing.",
 )
-def command(
-    console: Console, *, ref: str, remote: str, only: str, is_dry_run: bool, is_repair: bool
-) -> ExitCode:
+def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
     """Copy releases with all they need, and channels, from a remote; verified before stored.
+
+    Without REF also what pointer files name: tracked files that are missing here are written.
+    With a tracked PATH in place of REF, that alone.
 
     Exits 12 when the remote went another way, 1 when something there is damaged or missing.
     """
     from stemma.cli.progress import progress
+    from stemma.cli.tracked_paths import tracked_paths
     from stemma.cli.transfer_cards import Telling, answer, exit_code
     from stemma.hub.remotes import TransferRequest
 
+    ref, remote = options["ref"], options["remote"]
     with opened_remotes() as hub:
         names = {known.name for known in hub.list_remotes()}
         if ref in names and not remote:
             ref, remote = "", ref
+        paths = tracked_paths(hub, ref)
         request = TransferRequest(
-            ref=ref,
+            ref="" if paths else ref,
             remote=remote,
-            only=tuple(word.strip() for word in only.split(",") if word.strip()),
-            is_dry_run=is_dry_run,
-            is_repair=is_repair,
+            only=tuple(word.strip() for word in options["only"].split(",") if word.strip()),
+            is_dry_run=options["is_dry_run"],
+            is_repair=options["is_repair"],
+            paths=paths,
+            is_forced=options["is_forced"],
         )
         with progress(console, "pulling") as reporter:
             outcome = hub.pull(request, Telling(reporter))

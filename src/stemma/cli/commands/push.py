@@ -15,6 +15,7 @@ from stemma.cli.project import opened_remotes
     ("Everything, to the only remote or origin", "stemma push"),
     ("One model, to a remote by name", "stemma push digits backup"),
     ("A release and all before it", "stemma push digits@1.1.0"),
+    ("A tracked file or folder alone", "stemma push data/train.csv"),
     ("What would be sent", "stemma push --dry-run"),
     ("Mend what is damaged or missing there", "stemma push --repair"),
 )
@@ -32,9 +33,12 @@ def command(
 ) -> ExitCode:
     """Copy releases with all they need, and channels, to a remote; what is there is not sent.
 
+    Without REF also what pointer files name.  With a tracked PATH in place of REF, that alone.
+
     Exits 12 when the remote went another way, 1 when something here is damaged or missing.
     """
     from stemma.cli.progress import progress
+    from stemma.cli.tracked_paths import tracked_paths
     from stemma.cli.transfer_cards import Telling, answer, exit_code
     from stemma.hub.remotes import TransferRequest
 
@@ -42,8 +46,13 @@ def command(
         names = {known.name for known in hub.list_remotes()}
         if ref in names and not remote:
             ref, remote = "", ref
+        paths = tracked_paths(hub, ref)
         request = TransferRequest(
-            ref=ref, remote=remote, is_dry_run=is_dry_run, is_repair=is_repair
+            ref="" if paths else ref,
+            remote=remote,
+            is_dry_run=is_dry_run,
+            is_repair=is_repair,
+            paths=paths,
         )
         with progress(console, "pushing") as reporter:
             outcome = hub.push(request, Telling(reporter))
