@@ -45,6 +45,7 @@ from stemma.sdk.rows import (
     LABELS,
     RowSource,
     by_column,
+    chosen,
     iterate_batches,
     iterate_rows,
 )
@@ -175,21 +176,32 @@ class Dataset:
         raw = self._project.parts().open(cast("Digest", entry.digest), owner)
         return _OpenFile(raw, self._project)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
         """Yield its rows one by one, as values by column; memory stays bounded.
 
-        Raises:
-            InvalidInputError: If it has no rows, or the library for its format is missing.
-        """
-        return iterate_rows(self._rows())
-
-    def batches(self, row_count: int = 1024) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield up to so many rows at a time, as arrays by column; memory stays bounded.
+        Args:
+            columns: Which columns; of Parquet nothing else is read.
 
         Raises:
+            NotFoundError: If it has no such column.
             InvalidInputError: If it has no rows, or the library for its format is missing.
         """
-        return iterate_batches(self._rows(), row_count)
+        return iterate_rows(self._rows(columns))
+
+    def batches(
+        self, row_count: int = 1024, columns: Sequence[str] = ()
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield rows as arrays by column; memory stays bounded.
+
+        Args:
+            row_count: How many at a time; the last time fewer.
+            columns: Which columns; of Parquet nothing else is read.
+
+        Raises:
+            NotFoundError: If it has no such column.
+            InvalidInputError: If it has no rows, or the library for its format is missing.
+        """
+        return iterate_batches(self._rows(columns), row_count)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return the arrays of a dataset that was recorded from arrays.
@@ -238,6 +250,7 @@ class Dataset:
                 frame = self._frame(pandas)
             case _:
                 raise self._without_rows()
+        chosen(self.name, frame, columns)
         return frame if wanted is None else frame[wanted]
 
     def to_arrow(self, columns: Sequence[str] = ()) -> Any:
@@ -255,9 +268,9 @@ class Dataset:
         try:
             if self._found.format == "parquet":
                 with self.open() as stream:
-                    return library("pyarrow.parquet").read_table(
-                        stream, columns=list(columns) or None, pre_buffer=False
-                    )
+                    file = library("pyarrow.parquet").ParquetFile(stream, pre_buffer=False)
+                    names = dict.fromkeys(file.schema_arrow.names)
+                    return file.read(columns=list(chosen(self.name, names, columns)))
             return arrow.Table.from_pandas(self.to_pandas(columns))
         except arrow.ArrowException as error:
             raise InvalidInputError(
@@ -314,12 +327,16 @@ class Dataset:
             hint="read .open() or .path() with the library of your choice",
         )
 
-    def _rows(self) -> RowSource:
+    def _rows(self, columns: Sequence[str]) -> RowSource:
         self._refuse_pin()
         if self._found.format == "folder":
             raise self._without_rows()
         return RowSource(
-            name=self.name, format=self._found.format, open=self.open, columns=self._schema
+            name=self.name,
+            format=self._found.format,
+            open=self.open,
+            columns=self._schema,
+            wanted=tuple(columns),
         )
 
     def _schema(self) -> tuple[component.ValueSpec, ...]:

@@ -1,8 +1,8 @@
 """Rows of a dataset's file, one by one or in batches, wherever the file is opened from.
 
 Invariants:
-    * Memory holds one batch, one row group of a Parquet file, or one array whose rows do not
-      lie one after another (in Fortran order); a ``.json`` list is read whole.
+    * Memory holds one batch, one page per column of a Parquet file, or one array whose rows do
+      not lie one after another (in Fortran order); a ``.json`` list is read whole.
     * A row has the columns that ``to_pandas`` has; numbers of text files are those that the
       schema says, and what is missing is ``None``, in batches of numbers NaN.
     * Nothing is unpickled.
@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,18 +34,22 @@ from stemma.catalog.capture.tables import (
     json_lines,
 )
 from stemma.domain.component import ValueSpec
-from stemma.domain.errors import InvalidInputError
+from stemma.domain.errors import InvalidInputError, NotFoundError
+from stemma.domain.ref import did_you_mean, suggest
 from stemma.sdk.libraries import library
 from stemma.store.formats.locate import TensorPlace, as_array, locate_tensors, read_array
 
 Row = dict[str, Any]
 Batch = dict[str, NDArray[Any]]
+Value = TypeVar("Value")
 
 FEATURES: Final = "features"
 LABELS: Final = "labels"
 LABEL: Final = "label"
 _MATRIX: Final = 2
 _ROWS_AT_ONCE: Final = 1024
+_SHOWN_COLUMNS: Final = 10
+_PAGES_BYTES: Final = 64 << 10
 _ARRAYS: Final = frozenset({"npz", "npy"})
 _FAULTS: Final = (csv.Error, UnreadableTableError, zipfile.BadZipFile, ValueError, EOFError)
 
@@ -59,12 +63,14 @@ class RowSource:
         format: ``csv``, ``tsv``, ``json``, ``jsonl``, ``parquet``, ``npz`` or ``npy``.
         open: Opens it, anew each time.
         columns: Returns its schema.
+        wanted: Columns to read; empty for all.
     """
 
     name: str
     format: str
     open: Callable[[], BinaryIO]
     columns: Callable[[], tuple[ValueSpec, ...]]
+    wanted: tuple[str, ...] = ()
 
 
 def iterate_rows(source: RowSource) -> Iterator[Row]:
@@ -81,7 +87,8 @@ def iterate_rows(source: RowSource) -> Iterator[Row]:
                 for values in zip(*batch.values(), strict=True):
                     yield dict(zip(batch, values, strict=True))
         else:
-            yield from _records(source)
+            for row in _records(source):
+                yield chosen(source.name, row, source.wanted)
     except _FAULTS as error:
         raise _malformed(source, error) from error
 
@@ -96,11 +103,28 @@ def iterate_batches(source: RowSource, row_count: int) -> Iterator[Batch]:
         if source.format in _ARRAYS:
             yield from _array_batches(source, row_count)
         else:
-            records = _records(source)
+            records = (chosen(source.name, row, source.wanted) for row in _records(source))
             while rows := list(islice(records, row_count)):
                 yield {name: _column([row.get(name) for row in rows]) for name in rows[0]}
     except _FAULTS as error:
         raise _malformed(source, error) from error
+
+
+def chosen(name: str, row: dict[str, Value], wanted: Sequence[str]) -> dict[str, Value]:
+    """Return some columns of a row or batch of the dataset of that name; all when none is named.
+
+    Raises:
+        NotFoundError: If there is no such column (``column-not-found``).
+    """
+    for column in wanted:
+        if column not in row:
+            near = suggest(column, row)
+            raise NotFoundError(
+                f"dataset {name} has no column {column}{did_you_mean(near)}",
+                code="column-not-found",
+                hint=f"it has {', '.join(islice(row, _SHOWN_COLUMNS))}",
+            )
+    return {column: row[column] for column in wanted} if wanted else row
 
 
 def _malformed(source: RowSource, error: Exception) -> InvalidInputError:
@@ -123,9 +147,13 @@ def _records(source: RowSource) -> Iterator[Row]:
                 yield from _json_rows(stream)
             case "parquet":
                 parquet = library("pyarrow.parquet")
-                # Without a buffer ahead, which would hold the chosen columns of all groups.
-                with parquet.ParquetFile(stream, pre_buffer=False) as file:
-                    for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+                # Page by page: a buffer ahead would hold the columns of all row groups.
+                with parquet.ParquetFile(
+                    stream, pre_buffer=False, buffer_size=_PAGES_BYTES
+                ) as file:
+                    names = dict.fromkeys(file.schema_arrow.names)
+                    wanted = list(chosen(source.name, names, source.wanted))
+                    for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
                         yield from batch.to_pylist()
             case other:
                 raise InvalidInputError(
@@ -232,7 +260,7 @@ def _array_batches(source: RowSource, row_count: int) -> Iterator[Batch]:
         blocks = [_blocks(stream, place, row_count) for place in places.values()]
         for values in zip(*blocks, strict=True):
             batch = dict(zip(places, values, strict=True))
-            yield by_column(batch, columns) or batch
+            yield chosen(source.name, by_column(batch, columns) or batch, source.wanted)
 
 
 def _blocks(stream: BinaryIO, place: TensorPlace, row_count: int) -> Iterator[NDArray[Any]]:

@@ -91,6 +91,14 @@ def test_rows_and_batches_hold_what_was_written(suffix: str, project: Path) -> N
     assert first["price"][0] == 0.5
     assert np.isnan(first["price"][1])
     assert found.to_pandas(columns=["size"])["size"].tolist() == [1, 2, 3]
+    assert next(found.rows(columns=["size"])) == {"size": 1}
+    assert list(next(found.batches(2, columns=["price"]))) == ["price"]
+    for read in (found.rows, lambda columns: found.batches(1, columns)):
+        with pytest.raises(NotFoundError, match="has no column prize; did you mean price"):
+            next(read(["prize"]))
+    for read in (found.to_pandas, found.to_arrow):
+        with pytest.raises(NotFoundError, match="has no column prize; did you mean price"):
+            read(["prize"])
     assert found.to_arrow()["size"].to_pylist() == [1, 2, 3]
     assert not (project / ".stemma" / "cache" / "trees").exists(), "it was written to the disk"
 

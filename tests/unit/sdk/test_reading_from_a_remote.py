@@ -192,6 +192,8 @@ def test_one_column_of_a_table_is_fetched_and_no_more(names_only: Path) -> None:
     assert fetched_bytes < file.size_bytes / 5
     assert dataset.to_pandas(columns=["c17"]).shape == (60_000, 1)
     assert sum(_frames().values()) == before + fetched_bytes
+    assert next(dataset.rows(columns=["c17"])) == {"c17": expected[0]}
+    assert sum(_frames().values()) == before + fetched_bytes
     assert next(dataset.rows())["c17"] == expected[0]
 
 
