@@ -31,6 +31,9 @@ HEAD_NAME: Final = "cache/head.json"
 HEAD_SCHEMA: Final = "stemma.head/2"
 """Raise the number with every change of the fields below."""
 
+NOT_STORED: Final = "its content is not in this project's store"
+"""Why a tracked path cannot be compared that a pull may bring."""
+
 _LOG_FILE: Final = "stemma.db-wal"
 _DATABASE_FILES: Final = ("stemma.db", _LOG_FILE)
 _BLOCK_BYTES: Final = 1 << 20

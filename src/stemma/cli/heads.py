@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from stemma.catalog.pointer_files import SUFFIX, find_pointers
 from stemma.catalog.pointers import read_pointer
 from stemma.catalog.snapshot import (
+    NOT_STORED,
     CandidateHead,
     FileStamp,
     Head,
@@ -181,7 +182,7 @@ def _add_tracked(hub: Hub, root: Path, head: Head) -> None:
             pointer = read_pointer(file)
             entries = _entries(hub, pointer.content)
         except NotFoundError:
-            head["unreadable"][path.as_posix()] = "its content is not in this project's store"
+            head["unreadable"][path.as_posix()] = NOT_STORED
         except StemmaError as error:
             head["unreadable"][path.as_posix()] = error.message
         else:

@@ -103,7 +103,8 @@ def test_a_pointer_that_git_brings_is_noticed(stemma: Stemma, project: Path) -> 
     (project / "data.csv").write_bytes(old)
     assert _status(stemma)["tracked"]["data.csv"]["state"] == "same"
     shutil.copy(project / "data.csv.stemma", project / "other.csv.stemma")
-    assert _status(stemma)["tracked"]["other.csv"]["state"] == "changed"
+    assert _status(stemma)["tracked"]["other.csv"]["state"] == "missing"
+    assert "  next: stemma pull other.csv" in _human(stemma).stderr
 
 
 def test_a_head_of_another_build_is_rewritten(stemma: Stemma, project: Path) -> None:
@@ -134,4 +135,6 @@ def test_a_pointer_whose_content_is_elsewhere_is_named(
         "detail": "its content is not in this project's store",
     }
     assert "its checksum does not match" in tracked["broken.csv"]["detail"]
-    assert "next: copy images.csv here, then: stemma add images.csv" in _human(stemma).stderr
+    hints = _human(stemma).stderr
+    assert "next: stemma pull images.csv" in hints
+    assert "next: copy broken.csv here, then: stemma add broken.csv" in hints

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stemma.catalog.snapshot import changed_files
+from stemma.catalog.snapshot import NOT_STORED, changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
@@ -67,7 +67,7 @@ def command(console: Console) -> ExitCode:
                 *_scrub_card(scrub),
             ],
             rows=[*rows, *served, *shared],
-            hints=_hints(root, head, rows),
+            hints=_hints(root, head),
         )
     )
     return ExitCode.DONE
@@ -181,7 +181,8 @@ def _rows(root: Path, head: Head) -> list[list[str]]:
             states.append(("next", "stemma run needed", _command(model)))
         rows += [[name, label, *state] for state in states]
     for path, files in head["tracked"].items():
-        rows.append(["", "", path, *_state(root, files)])
+        state = ("missing", "") if not (root / path).exists() else _state(root, files)
+        rows.append(["", "", path, *state])
     rows += [["", "", path, "unreadable", clean(why)] for path, why in head["unreadable"].items()]
     return rows
 
@@ -270,15 +271,29 @@ def _command(model: ModelHead) -> str:
     return f"stemma run -- {shlex.join(model['command']) or 'python train.py'}"
 
 
-def _hints(root: Path, head: Head, rows: list[list[str]]) -> list[str]:
+def _hints(root: Path, head: Head) -> list[str]:
     hints = [] if head["models"] else ["  next: stemma run -- python train.py"]
-    tracked = [row for row in rows if not row[0] and row[3] != "same"]
-    for _, _, path, state, _ in tracked:
-        if (root / path).exists():
+    for path, files in head["tracked"].items():
+        hints += _tracked_hint(root, path, [what for _, what in changed_files(root, files)])
+    for path, why in head["unreadable"].items():
+        if why == NOT_STORED:
+            hints.append(f"  next: stemma pull {shlex.quote(path)}")
+        elif (root / path).exists():
             hints.append(f"  next: stemma add {shlex.quote(path)}")
-        elif state == "unreadable":
+        else:
             hints.append(f"  next: copy {path} here, then: stemma add {shlex.quote(path)}")
     return hints
+
+
+def _tracked_hint(root: Path, path: str, changes: list[str]) -> list[str]:
+    if not changes:
+        return []
+    name = shlex.quote(path)
+    if not (root / path).exists():
+        return [f"  next: stemma pull {name}"]
+    if set(changes) == {"missing"}:
+        return [f"  next: stemma pull {name}, or stemma add {name} if they may go"]
+    return [f"  next: stemma add {name}"]
 
 
 def _payload(head: Head, rows: list[list[str]]) -> dict[str, object]:
