@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -212,10 +212,7 @@ def _object_fix(problem: ObjectProblem, *, is_loose: bool) -> str:
         # It rests in a pack with others, so there is no file that could go or be replaced.
         return _REPAIR if problem.paths or problem.versions else f"{_REPAIR}   {_UNNEEDED}"
     if problem.paths:
-        # A damaged object is believed to be stored already; it must go before add stores it anew.
-        steps = [f"rm {shlex.quote(file)}"] if is_there else []
-        steps += [f"stemma add {shlex.quote(path)}" for path in problem.paths]
-        return " && ".join(steps) + "   (while the tracked files are unchanged)"
+        return _tracked_fix(problem.paths, f"rm {shlex.quote(file)}" if is_there else "")
     if not problem.versions:
         return f"rm {shlex.quote(file)}   {_UNNEEDED}"
     if not is_there:
@@ -224,6 +221,15 @@ def _object_fix(problem: ObjectProblem, *, is_loose: bool) -> str:
     again = f"rm {shlex.quote(file)}, then run the training again and release it"
     by_hand = f"copy {file} from another copy of this project; without one: {again}"
     return f"{_FROM_REMOTE}   (no remote: {by_hand})"
+
+
+def _tracked_fix(paths: Sequence[str], removal: str) -> str:
+    """Say what brings tracked data back; a damaged object must go first, or add believes in it."""
+    adding = " && ".join(f"stemma add {shlex.quote(path)}" for path in paths)
+    if removal:
+        return f"{removal} && {adding}   (while the tracked files are unchanged)"
+    pulling = " && ".join(f"stemma pull {shlex.quote(path)}" for path in paths)
+    return f"{pulling}   (no remote: {adding}, while the tracked files are unchanged)"
 
 
 def read_pointers(root: Path, pointers: list[Path]) -> tuple[dict[str, Digest], list[Finding]]:

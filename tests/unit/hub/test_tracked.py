@@ -285,3 +285,10 @@ def test_a_clone_gets_its_data_with_two_commands(here: LocalHub, tmp_path: Path)
         assert hub.pull(TransferRequest()).refused == ()
     assert _files(clone) == _files(root)
     assert pointer_path(clone / "data/images").exists()
+
+
+def test_doctor_in_a_clone_says_that_a_pull_helps(there: LocalHub) -> None:
+    """A colleague without the data would be told to add it."""
+    fixes = [finding.fix for finding in there.doctor().findings]
+    assert len(fixes) == 2
+    assert all(fix.startswith("stemma pull data/") for fix in fixes)
