@@ -5,9 +5,9 @@ version with 2 % of it changed in place and 1,000 bytes inserted in its middle. 
 folder on the same disk; the tools take turns at every stage.  What no compressor can shrink is
 stored, so the size of the remote says what is shared between versions.
 
-Tools are taken from PATH, those that are missing are left out.  Stemma sends data with the
-release that names it; ``run`` and ``release`` stand between ``add`` and ``push`` and are not
-counted.  A part of the size may be given: ``python -m benchmarks.scenarios.files 0.1``.
+Tools are taken from PATH, those that are missing are left out.  Each adds and commits a pointer,
+pushes, and fetches into a fresh clone; stemma with ``add``, ``push`` and ``pull``, and no release.
+A part of the size may be given: ``python -m benchmarks.scenarios.files 0.1``.
 """
 
 from __future__ import annotations
@@ -34,12 +34,6 @@ _INSERTED_BYTES = 1_000
 _STRETCH_BYTES = 100_000
 _STAGES = ("add", "push", "fetch", "push again", "add change", "push change", "fetch change")
 
-_TRAIN = """
-import pathlib
-names = sorted(path.name for path in pathlib.Path("data").iterdir())
-pathlib.Path("model.json").write_text(f"{len(names)}")
-"""
-
 
 class _Tool(Protocol):
     """One program under measure, in a project and with a remote of its own."""
@@ -48,7 +42,6 @@ class _Tool(Protocol):
     project: Path
 
     def add(self) -> None: ...
-    def between(self) -> None: ...
     def push(self) -> None: ...
     def fetch(self, target: Path) -> Path: ...
 
@@ -82,9 +75,7 @@ def _measure(
                 if data is not None:
                     _compare(tool.project / "data", data)
                     shutil.rmtree(target)
-                elif stage.startswith("add"):
-                    tool.between()
-                else:
+                elif stage.startswith("push"):
                     figures[name][f"remote after {stage}, MB"] = _megabytes(tool.remote)
         return figures
 
@@ -142,7 +133,6 @@ class _Base:
 class _Stemma(_Base):
     def __init__(self, root: Path) -> None:
         super().__init__(root, "stemma")
-        (self.project / "train.py").write_text(_TRAIN)
         self._stemma("init")
         self._stemma("remote", "add", "origin", str(self.remote))
 
@@ -150,28 +140,21 @@ class _Stemma(_Base):
         self.call(sys.executable, "-m", "stemma.cli.main", *arguments, cwd=cwd)
 
     def add(self) -> None:
-        """Store the data."""
+        """Add, and commit the pointer."""
         self._stemma("add", "data")
-
-    def between(self) -> None:
-        """Name the data in a release."""
-        named = ["run", "--name", "toy", "--model", "model.json", "--data", "data"]
-        self._stemma(*named, "--", sys.executable, "train.py")
-        self._stemma("release", "toy", "--bump", "minor")
+        self.call("git", "add", "data.stemma", ".gitignore", "stemma.toml")
+        self.call("git", "commit", "-q", "-m", "data")
 
     def push(self) -> None:
-        """Copy the releases."""
+        """Push the files."""
         self._stemma("push")
 
     def fetch(self, target: Path) -> Path:
-        """Pull and restore the newest version."""
-        target.mkdir()
-        self.call("git", "init", "-q", cwd=target)
+        """Clone and pull."""
+        self.call("git", "clone", "-q", str(self.project), str(target))
         self._stemma("init", cwd=target)
-        self._stemma("remote", "add", "origin", str(self.remote), cwd=target)
         self._stemma("pull", cwd=target)
-        self._stemma("checkout", "toy", "--only", "data", "--to", "out", cwd=target)
-        return next((target / "out").rglob("*.bin")).parent
+        return target / "data"
 
 
 class _GitLfs(_Base):
@@ -186,9 +169,6 @@ class _GitLfs(_Base):
         """Add and commit."""
         self.call("git", "add", ".")
         self.call("git", "commit", "-q", "-m", "data")
-
-    def between(self) -> None:
-        """Do nothing."""
 
     def push(self) -> None:
         """Push commits and files."""
@@ -212,9 +192,6 @@ class _Dvc(_Base):
         self.call("dvc", "add", "-q", "data")
         self.call("git", "add", "data.dvc", ".gitignore", ".dvc")
         self.call("git", "commit", "-q", "-m", "data")
-
-    def between(self) -> None:
-        """Do nothing."""
 
     def push(self) -> None:
         """Push the files."""
