@@ -91,16 +91,23 @@ def _model_head(hub: Hub, root: Path, view: ModelView) -> ModelHead:
         ref = f"{view.name}@{runs[0].id}"
     else:
         return head
-    loaded = load_version(hub, ref)
-    manifest = loaded.view.manifest
-    head["level"] = loaded.view.release.level.value if loaded.view.release else ""
+    named = hub.resolve(ref)
+    manifest = named.manifest
+    head["level"] = named.release.level.value if named.release else ""
     head["run"] = manifest.provenance.run
     head["python"] = manifest.environment.python
     head["command"] = list(manifest.pipeline.command)
-    for name, text in components(loaded.facts, loaded.passed):
-        known = head["summaries"].get(name)
-        head["summaries"][name] = f"{known}, {text}" if known else text
-    head["files"] = _component_files(hub, root, manifest)
+    try:
+        loaded = load_version(hub, ref)
+        for name, text in components(loaded.facts, loaded.passed):
+            known = head["summaries"].get(name)
+            head["summaries"][name] = f"{known}, {text}" if known else text
+        head["files"] = _component_files(hub, root, manifest)
+    except NotFoundError:
+        # What was left on a remote cannot be compared with; anything else is damage.
+        if not hub.left_elsewhere(named.digest).contents:
+            raise
+        return head
     head["candidate"] = _candidate(hub, root, runs, manifest if view.newest else None)
     return head
 

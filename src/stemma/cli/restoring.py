@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemma.catalog.snapshot import digest_file
-from stemma.domain.errors import ConflictError
-from stemma.domain.tree import EntryKind, TreeEntry, check_paths
+from stemma.domain.errors import ConflictError, NotFoundError
+from stemma.domain.ref import did_you_mean, suggest
+from stemma.domain.tree import EntryKind, Tree, TreeEntry, check_paths
+from stemma.hub.portions import PortionHere
+from stemma.hub.selection import PlacedTree, is_under, may_hold, trees_of
 from stemma.store.backends.local import translated_os_errors
 
 if TYPE_CHECKING:
     from stemma.domain.digest import Digest
     from stemma.domain.manifest import Manifest
-    from stemma.hub.base import Hub
+    from stemma.hub.base import Hub, VersionView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,36 +48,152 @@ class RestoredFile:
 
 
 PARTS = ("code", "data", "params", "artifact", "pipeline")
+_NOTHING = PortionHere(Tree(entries=()), ())
 
 
-def plan(hub: Hub, manifest: Manifest, parts: tuple[str, ...]) -> list[RestoredFile]:
-    """Return every file of the asked parts, ``params.json`` left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to restore of a version.
+
+    Attributes:
+        parts: Whole parts, of ``PARTS``.
+        paths: Files and folders beside them, such as ``data/digits-train/images.csv``.
+        within: Of all that only what is this path or lies in it; empty: all.
+        has_environment: Whether its environment is to be built.
+    """
+
+    parts: tuple[str, ...] = PARTS
+    paths: tuple[str, ...] = ()
+    within: str = ""
+    has_environment: bool = False
+
+    @property
+    def has_params(self) -> bool:
+        """Whether ``params.json`` is among it."""
+        return "params" in self.parts and self.within in {"", "params.json"}
+
+
+def plan(hub: Hub, view: VersionView, wanted: Wanted) -> list[RestoredFile]:
+    """Return every file that is wanted, ``params.json`` left out.
 
     Raises:
         InvalidInputError: If a name would lead out of the folder, or stand for two files.
+        NotFoundError: If a path names nothing (``path-not-found``), or what is wanted was left
+            on a remote (``contents-not-here``).
     """
-    files: list[RestoredFile] = []
-    if "code" in parts:
-        files += _tree(hub, "code", "code", manifest.architecture.content)
-    if "pipeline" in parts or "code" in parts:
-        known = {file.path for file in files}
-        pipeline = _tree(hub, "pipeline", "code", manifest.pipeline.content)
-        files += [file for file in pipeline if file.path not in known]
-    if "data" in parts:
-        for dataset in manifest.datasets.datasets:
-            files += _tree(hub, "data", f"data/{dataset.name}", dataset.content)
-    if "artifact" in parts:
-        files += _tree(hub, "artifact", "artifact", manifest.artifact.content)
+    left = hub.left_elsewhere(view.digest)
+    files: dict[str, RestoredFile] = {}
+    absent: dict[PlacedTree, PortionHere] = {}
+    for place in trees_of(view.manifest):
+        if not _is_wanted(place, wanted):
+            continue
+        if place.digest in left.contents:
+            absent[place] = left.portions.get(place.digest, _NOTHING)
+            tree = absent[place].tree
+        else:
+            tree = hub.objects.read_tree(place.digest)
+        for file in _files_of(place, tree):
+            if _is_chosen(place, file.path, wanted):
+                files.setdefault(file.path, file)
+    _refuse_absent(view, wanted, absent, left.contents, files)
+    _refuse_unknown(view, wanted, files)
     # Names of datasets come from whoever recorded them: none may lead out of the folder.
-    check_paths([file.path for file in files])
-    return files
+    check_paths(files)
+    return list(files.values())
 
 
-def _tree(hub: Hub, part: str, folder: str, tree: Digest) -> list[RestoredFile]:
+def _is_wanted(place: PlacedTree, wanted: Wanted) -> bool:
+    """Whether any file of a tree may be wanted."""
+    if wanted.within and not may_hold(place.folder, wanted.within):
+        return False
+    return _is_whole_part(place, wanted) or any(
+        may_hold(place.folder, path) for path in wanted.paths
+    )
+
+
+def _is_chosen(place: PlacedTree, path: str, wanted: Wanted) -> bool:
+    if wanted.within and not is_under(path, wanted.within):
+        return False
+    return _is_whole_part(place, wanted) or any(is_under(path, it) for it in wanted.paths)
+
+
+def _is_whole_part(place: PlacedTree, wanted: Wanted) -> bool:
+    # The code of a pipeline goes with the code of the model.
+    return _part(place) in wanted.parts or (_part(place) == "pipeline" and "code" in wanted.parts)
+
+
+def _part(place: PlacedTree) -> str:
+    return {"architecture": "code", "datasets": "data"}.get(place.component, place.component)
+
+
+def _files_of(place: PlacedTree, tree: Tree) -> list[RestoredFile]:
     return [
-        RestoredFile(part=part, path=f"{folder}/{entry.path}", entry=entry)
-        for entry in hub.objects.read_tree(tree).entries
+        RestoredFile(part=_part(place), path=f"{place.folder}/{entry.path}", entry=entry)
+        for entry in tree.entries
     ]
+
+
+def _refuse_absent(
+    view: VersionView,
+    wanted: Wanted,
+    absent: Mapping[PlacedTree, PortionHere],
+    left: Collection[Digest],
+    files: Collection[str],
+) -> None:
+    """Refuse what was left on a remote.
+
+    Raises:
+        NotFoundError: Naming all of it (``contents-not-here``).
+    """
+    elsewhere: list[str] = []
+    for place, portion in absent.items():
+        asked = [wanted.within] if wanted.within else list(wanted.paths)
+        if _is_whole_part(place, wanted) and wanted.within in {"", place.folder.split("/")[0]}:
+            asked = [
+                "code" if "code" in wanted.parts and _part(place) == "pipeline" else _part(place)
+            ]
+        elsewhere += [
+            path for path in asked if path not in files and _is_absent(place, portion, path)
+        ]
+    manifest = view.manifest
+    others = {
+        "params": (wanted.has_params, manifest.hyperparameters.content),
+        "environment": (wanted.has_environment, manifest.environment.lock),
+    }
+    elsewhere += [name for name, (is_asked, file) in others.items() if is_asked and file in left]
+    if elsewhere:
+        only = list(dict.fromkeys(elsewhere))
+        raise NotFoundError(
+            f"{view.label} is here in part: {', '.join(only)} stayed on the remote",
+            code="contents-not-here",
+            hint=shlex.join(["stemma", "pull", view.label, "--only", ",".join(only)]),
+        )
+
+
+def _is_absent(place: PlacedTree, portion: PortionHere, path: str) -> bool:
+    """Whether some of what a path names in a tree that is not here whole may be missing."""
+    if "/" not in path:
+        return True
+    is_here = any(is_under(path, it) for it in portion.paths)
+    return may_hold(place.folder, path) and not is_here
+
+
+def _refuse_unknown(view: VersionView, wanted: Wanted, files: Collection[str]) -> None:
+    """Refuse a path that names nothing.
+
+    Raises:
+        NotFoundError: Naming the first (``path-not-found``).
+    """
+    for path in [wanted.within] if wanted.within else wanted.paths:
+        is_params = wanted.has_params and path == "params.json"
+        if is_params or any(is_under(file, path) for file in files):
+            continue
+        near = suggest(path, list(files))
+        raise NotFoundError(
+            f"{view.label} holds no {path}{did_you_mean(near)}",
+            code="path-not-found",
+            hint=f"stemma checkout {view.label} --dry-run --json",
+        )
 
 
 def params_bytes(hub: Hub, manifest: Manifest) -> bytes:

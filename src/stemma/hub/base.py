@@ -26,6 +26,7 @@ from stemma.domain.policy import ModelPolicy
 from stemma.domain.release import ChannelMove, GateResult, Release
 from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart
 from stemma.domain.verdict import Level, Verdict
+from stemma.hub.portions import LeftElsewhere
 from stemma.store.gc import GcReport
 from stemma.store.objects import ObjectStore
 from stemma.store.trash import RestoreReport, TrashHolding
@@ -421,6 +422,10 @@ class StorageVerbs(Protocol):
 
     def trash(self) -> TrashHolding:
         """Say how much the trash holds."""
+        ...
+
+    def left_elsewhere(self, manifest: Digest) -> LeftElsewhere:
+        """Say what of a version was left on a remote on purpose, when a part was pulled."""
         ...
 
     def doctor(self) -> DoctorReport:

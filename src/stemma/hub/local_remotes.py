@@ -27,6 +27,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, NotFoundError
 from stemma.domain.ref import Newest, Ref, did_you_mean, suggest
 from stemma.hub.local_remote_settings import LocalRemoteSettings
+from stemma.hub.portions import Came, keep_portions
 from stemma.hub.remote_copy import Asked, Copying, Planned
 from stemma.hub.remotes import (
     Remote,
@@ -38,6 +39,7 @@ from stemma.hub.seen_remotes import (
     RemoteSeen,
     write_seen,
 )
+from stemma.hub.selection import Selection, parse_selection
 from stemma.hub.version_contents import contents_of
 from stemma.store.backends.addresses import FOLDER, parse_address
 from stemma.store.backends.base import BlobBackend
@@ -148,15 +150,23 @@ class LocalRemotes(LocalRemoteSettings):
                 item for item_asked in asked for item in copying.plan(item_asked, is_chain=False)
             ]
             copying.announce(planned)
-            copied = [item.release.manifest for item in planned if copying.copy(item)]
+            copied = [item for item in planned if copying.copy(item)]
             if not request.is_dry_run:
                 # Before the names, for what they name and is not here would be taken for lost.
-                state = self._parts.root / ".stemma"
-                note_absences(state, _left(read_absences(state), asked, copied, request.only))
+                self._note_what_is_left(asked, copied, parse_selection(request.only))
             for item_asked in asked:
                 self._pull_names(ends, item_asked, request, copying)
             self._remember(ends, request)
         return copying.outcome(ends.remote)
+
+    def _note_what_is_left(
+        self, asked: Sequence[Asked], copied: Sequence[Planned], selection: Selection
+    ) -> None:
+        state = self._parts.root / ".stemma"
+        came = [Came(item.release.manifest, selection.paths, item.portions) for item in copied]
+        whole = keep_portions(self._parts.objects, state, came)
+        left = _left(read_absences(state), asked, [item.manifest for item in came], selection)
+        note_absences(state, {manifest: absent - whole for manifest, absent in left.items()})
 
     def _ends(self, request: TransferRequest, *, may_create: bool) -> _Ends:
         remote = self.find_remote(request.remote)
@@ -314,7 +324,7 @@ def _left(
     before: Mapping[Digest, Collection[Digest]],
     asked: Sequence[Asked],
     copied: Collection[Digest],
-    only: Collection[str],
+    selection: Selection,
 ) -> dict[Digest, set[Digest]]:
     """Return by manifest what was left on the remote because it was not asked for."""
     left: dict[Digest, set[Digest]] = {}
@@ -327,7 +337,7 @@ def _left(
             manifest = model.offered.manifests[digest]
             named = contents_of(manifest) if digest in new else ()
             absent = set(before.get(digest, (content.digest for content in named)))
-            came = contents_of(manifest, only) if digest in copied else ()
+            came = selection.contents(manifest) if digest in copied else ()
             left[digest] = absent - {content.digest for content in came}
     return left
 

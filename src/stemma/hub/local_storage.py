@@ -23,6 +23,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError
 from stemma.hub.base import TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
+from stemma.hub.portions import LeftElsewhere, find_left, portion_roots
 from stemma.store.gc import GcReport, collect
 from stemma.store.keys import parse_key
 from stemma.store.objects import ObjectStore
@@ -65,7 +66,11 @@ class LocalStorage(StorageVerbs):
             roots = parts.catalog.gc_roots(now, self._expiry)
             report = collect(
                 parts.objects,
-                [*(root.digest for root in roots), *self._pointed_at()],
+                [
+                    *(root.digest for root in roots),
+                    *self._pointed_at(),
+                    *portion_roots(parts.objects, parts.root / ".stemma"),
+                ],
                 now=now,
                 grace_seconds=grace_seconds,
                 is_dry_run=is_dry_run,
@@ -108,6 +113,10 @@ class LocalStorage(StorageVerbs):
 
     def _expiry(self, model: str) -> timedelta:
         return timedelta(days=self._parts.policy(model).expiry_days)
+
+    @override
+    def left_elsewhere(self, manifest: Digest) -> LeftElsewhere:
+        return find_left(self._parts.objects, self._parts.root / ".stemma", manifest)
 
     @override
     def doctor(self) -> DoctorReport:

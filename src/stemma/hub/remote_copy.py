@@ -9,14 +9,15 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
 from stemma.catalog.exchange import Additions, Chains
 from stemma.domain.digest import Digest
-from stemma.domain.errors import ConflictError, IntegrityError, StemmaError
+from stemma.domain.errors import ConflictError, IntegrityError, NotFoundError, StemmaError
 from stemma.domain.release import Release
+from stemma.domain.tree import TreeEntry
 from stemma.hub.remotes import (
     Refusal,
     Remote,
@@ -25,7 +26,7 @@ from stemma.hub.remotes import (
     TransferRequest,
     VersionTransfer,
 )
-from stemma.hub.version_contents import contents_of
+from stemma.hub.selection import parse_selection
 from stemma.store.transfer import Plan, Transfer
 
 
@@ -47,12 +48,16 @@ class Asked:
 
 
 class Planned(NamedTuple):
-    """A version, its release record, and what must be copied for it."""
+    """A version, its release record, and what must be copied for it.
+
+    ``portions`` are the files of trees that are not copied whole, by tree.
+    """
 
     record: Digest
     release: Release
     plan: Plan
     is_new: bool
+    portions: Mapping[Digest, tuple[TreeEntry, ...]]
 
 
 @dataclass(slots=True)
@@ -74,6 +79,7 @@ class Copying:
         """Start with nothing asked."""
         self._transfer = transfer
         self._request = request
+        self._selection = parse_selection(request.only)
         self._progress = progress
         self._report = _Report()
 
@@ -89,13 +95,20 @@ class Copying:
         for record, release in asked.releases:
             manifest = asked.offered.manifests[release.manifest]
             try:
-                plan = self._transfer.plan(contents_of(manifest, self._request.only))
-            except IntegrityError as error:
+                portions = self._selection.entries(_label(release), manifest, self._transfer.tree)
+                files = {
+                    entry.digest
+                    for entries in portions.values()
+                    for entry in entries
+                    if entry.digest is not None
+                }
+                plan = self._transfer.plan(self._selection.contents(manifest), files)
+            except (IntegrityError, NotFoundError) as error:
                 self.refuse(_label(release), error)
                 if is_chain:
                     break
                 continue
-            planned.append(Planned(record, release, plan, record in new))
+            planned.append(Planned(record, release, plan, record in new, portions))
         return planned
 
     def announce(self, planned: Iterable[Planned]) -> None:

@@ -46,7 +46,8 @@ class TransferRequest:
     Attributes:
         ref: A release and all before it (push), a release (pull), a model; empty: everything.
         remote: Name or address; empty: the only remote, else ``origin``.
-        only: Components to pull, e.g. ``artifact``; empty: all.
+        only: Components to pull, and paths in them, e.g. ``artifact``, ``data/digits-train``;
+            empty: all.
         is_dry_run: Only say what would be copied.
         is_repair: Read what is there already, and replace what is damaged.
         paths: Tracked paths relative to the project, and nothing else; empty: with everything,
@@ -224,7 +225,7 @@ class RemoteVerbs(Protocol):
     def push(
         self, request: TransferRequest, progress: TransferProgress | None = None
     ) -> TransferOutcome:
-        """Copy releases and channel moves to a remote.
+        """Copy releases, channel moves and what pointers name to a remote.
 
         Raises:
             ConflictError: If the remote went another way (``releases-differ``).
@@ -234,7 +235,9 @@ class RemoteVerbs(Protocol):
     def pull(
         self, request: TransferRequest, progress: TransferProgress | None = None
     ) -> TransferOutcome:
-        """Copy releases and channel moves from a remote.
+        """Copy releases, channel moves and what pointers name from a remote.
+
+        What is tracked and missing in the working tree is written there.
 
         Raises:
             ConflictError: If the remote went another way (``releases-differ``).

@@ -116,13 +116,17 @@ class Transfer:
 
     # planning -------------------------------------------------------------------------------
 
-    def plan(self, contents: Sequence[Content]) -> Plan:
+    def plan(self, contents: Sequence[Content], files: Collection[Digest] = ()) -> Plan:
         """Say what is missing on the target.
+
+        Args:
+            contents: Trees with their files, and files.
+            files: Further files, whose trees are not copied.
 
         Raises:
             IntegrityError: If the source misses something, or what it has is damaged.
         """
-        walk = _Walk()
+        walk = _Walk(files=set(files))
         with ThreadPoolExecutor(max_workers=_THREADS) as pool:
             found = pool.map(self._look, contents)
             for content, tree in zip(contents, list(found), strict=True):
@@ -164,6 +168,10 @@ class Transfer:
             trees=tuple(walk.trees),
             file_bytes=sum(walk.sizes.values()),
         )
+
+    def tree(self, tree: Digest) -> Tree:
+        """Return a tree from the nearer side that has it; errors as for ``read``."""
+        return verified_tree(self.read(tree_key(tree)), tree)
 
     def read(self, key: str) -> bytes:
         """Return a blob from the nearer side that has it, checked; it is written nowhere.

@@ -13,7 +13,7 @@ from stemma.cli.framework import complete_refs, verb
 from stemma.cli.project import opened_hub, opened_remotes
 
 if TYPE_CHECKING:
-    from stemma.cli.restoring import RestoredFile
+    from stemma.cli.restoring import RestoredFile, Wanted
     from stemma.hub.base import Hub, VersionView
 
 _ALIASES = {"architecture": "code", "datasets": "data", "hyperparameters": "params"}
@@ -37,6 +37,10 @@ class _Options(TypedDict):
         "The artifact only, into a folder of yours",
         "stemma checkout digits@^1 --only artifact --to out",
     ),
+    (
+        "One folder and one file",
+        "stemma checkout digits@^1 --only data/digits-train,artifact/model.joblib",
+    ),
     ("With its environment, to run it again", "stemma checkout digits@1.0.0 --env"),
     ("One file", "stemma checkout digits@1.0.0 code/train.py --to old"),
     ("One tensor", "stemma checkout digits-net@1.0.0 --tensor 0.weight --to weight.npy"),
@@ -50,7 +54,12 @@ class _Options(TypedDict):
     metavar="DIR",
     help="Folder to restore into (default: MODEL-VERSION); with --tensor, the file.",
 )
-@click.option("--only", default="", help="code, data, params, artifact, pipeline; with commas.")
+@click.option(
+    "--only",
+    default="",
+    metavar="PARTS",
+    help="code, data, params, artifact, pipeline, or paths in them; with commas between.",
+)
 @click.option("--tensor", default="", metavar="NAME", help="Write one tensor as a .npy file.")
 @click.option("--env", "has_environment", is_flag=True, help="Also build its environment (.venv).")
 @click.option("--force", "is_forced", is_flag=True, help="Overwrite files that differ.")
@@ -63,11 +72,11 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
     if options["tensor"]:
         console.show(_tensor(options))
         return ExitCode.DONE
-    parts = _parts(options["only"])
+    wanted = _wanted(options["only"], options["path"], has_environment=options["has_environment"])
     with opened_hub() as hub:
         view = hub.resolve(options["ref"])
         target = options["target"] or Path(_folder_name(view))
-        payload, card = _restore(console, hub, view, (target, parts), options)
+        payload, card = _restore(console, hub, view, (target, wanted), options)
         if options["has_environment"] and not options["is_dry_run"]:
             python = _environment(hub, view, target)
             payload["python"] = str(python)
@@ -80,32 +89,42 @@ def _folder_name(view: VersionView) -> str:
     return f"{view.model}-{view.version or view.manifest.provenance.run}"
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    from stemma.cli.restoring import PARTS
+def _wanted(text: str, within: str, *, has_environment: bool) -> Wanted:
+    from stemma.cli.restoring import PARTS, Wanted
 
-    names = [_ALIASES.get(word.strip(), word.strip()) for word in text.split(",") if word.strip()]
+    names = [_alias(word.strip().strip("/")) for word in text.split(",") if word.strip()]
     for name in names:
-        if name not in PARTS:
+        if name.split("/")[0] not in PARTS:
             raise click.UsageError(
-                f"no part {name!r}; parts: {', '.join(PARTS)}", ctx=click.get_current_context()
+                f"no part {name!r}; parts: {', '.join(PARTS)}, or a path in one",
+                ctx=click.get_current_context(),
             )
-    return tuple(names) or PARTS
+    paths = tuple(name for name in names if "/" in name)
+    parts = tuple(name for name in names if "/" not in name) or (() if paths else PARTS)
+    return Wanted(
+        parts=parts, paths=paths, within=within.strip("/"), has_environment=has_environment
+    )
+
+
+def _alias(name: str) -> str:
+    first, slash, rest = name.partition("/")
+    return f"{_ALIASES.get(first, first)}{slash}{rest}"
 
 
 def _restore(
     console: Console,
     hub: Hub,
     view: VersionView,
-    where: tuple[Path, tuple[str, ...]],
+    where: tuple[Path, Wanted],
     options: _Options,
 ) -> tuple[dict[str, object], list[str]]:
     from stemma.cli import render, restoring
     from stemma.cli.progress import progress
 
-    target, parts = where
-    files = _selected(restoring.plan(hub, view.manifest, parts), options["path"], view)
+    target, wanted = where
+    files = restoring.plan(hub, view, wanted)
     params = target / "params.json"
-    has_params = "params" in parts and options["path"] in {"", "params.json"}
+    has_params = wanted.has_params
     text = restoring.params_bytes(hub, view.manifest) if has_params else b""
     conflicts = restoring.find_conflicts(target, files)
     if has_params and params.exists() and params.read_bytes() != text:
@@ -130,22 +149,6 @@ def _restore(
         "size_bytes": total,
     }
     return payload, card
-
-
-def _selected(files: list[RestoredFile], path: str, view: VersionView) -> list[RestoredFile]:
-    from stemma.domain.errors import NotFoundError
-
-    wanted = path.strip("/")
-    if not wanted:
-        return files
-    found = [file for file in files if file.path == wanted or file.path.startswith(f"{wanted}/")]
-    if not found and wanted != "params.json":
-        raise NotFoundError(
-            f"{view.label} holds no {path}",
-            code="path-not-found",
-            hint=f"stemma checkout {view.label} --dry-run --json",
-        )
-    return found
 
 
 def _listing(files: list[RestoredFile], params_size_bytes: int) -> list[str]:

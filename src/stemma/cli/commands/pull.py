@@ -27,6 +27,7 @@ class _Options(TypedDict):
     ("All versions of one model, from a remote by name", "stemma pull digits backup"),
     ("The files of one version, the names of all", "stemma pull digits@1.1.0"),
     ("The model files alone", "stemma pull digits@stable --only artifact"),
+    ("One file of it", "stemma pull digits@stable --only artifact/model.joblib"),
     ("A tracked file or folder alone", "stemma pull data/train.csv"),
     ("Mend what is damaged or missing here", "stemma pull --repair"),
 )
@@ -35,8 +36,8 @@ class _Options(TypedDict):
 @click.option(
     "--only",
     default="",
-    metavar="COMPONENTS",
-    help="Components to fetch, with commas between (default: all), e.g. artifact,environment.",
+    metavar="PARTS",
+    help="Components to fetch, or paths in them (default: all), e.g. artifact,data/digits-train.",
 )
 @click.option("--force", "is_forced", is_flag=True, help="Replace tracked files here that differ.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only say what would be fetched.")
@@ -65,6 +66,10 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
         if ref in names and not remote:
             ref, remote = "", ref
         paths = tracked_paths(hub, ref)
+        if paths and options["only"]:
+            raise click.UsageError(
+                "--only is about versions, not tracked files", ctx=click.get_current_context()
+            )
         request = TransferRequest(
             ref="" if paths else ref,
             remote=remote,

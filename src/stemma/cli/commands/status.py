@@ -17,7 +17,7 @@ from stemma.catalog.snapshot import NOT_STORED, changed_files
 from stemma.cli.console import Answer, Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import verb
-from stemma.cli.project import load_head, opened_delivery, opened_remotes
+from stemma.cli.project import load_head, opened_delivery, opened_hub, opened_remotes
 from stemma.cli.render import clean, labelled, short_run
 
 if TYPE_CHECKING:
@@ -50,23 +50,27 @@ def command(console: Console) -> ExitCode:
     served, serving = _serving(root)
     trash, scrub = _trash(root), _scrub(root)
     shared, remotes = _remotes(root)
+    partial, left = _left_elsewhere(root, head)
     console.show(
         Answer(
             payload={
                 **_payload(head, rows),
                 "serving": serving,
                 "remotes": remotes,
+                **({"left_elsewhere": left} if left else {}),
                 **_trash_payload(trash),
                 **_scrub_payload(scrub),
             },
             card=[
                 *_card(head, rows),
                 *_serving_card(served),
-                *labelled([(row[2], f"{row[3]}  {row[4]}") for row in shared], width=_WIDTH),
+                *labelled(
+                    [(row[2], f"{row[3]}  {row[4]}") for row in [*shared, *partial]], width=_WIDTH
+                ),
                 *_trash_card(trash),
                 *_scrub_card(scrub),
             ],
-            rows=[*rows, *served, *shared],
+            rows=[*rows, *served, *shared, *partial],
             hints=_hints(root, head),
         )
     )
@@ -98,6 +102,30 @@ def _remotes(root: Path) -> tuple[list[list[str]], list[Any]]:
     with opened_remotes() as hub:
         standings = hub.list_standings()
     return [standing_row(standing) for standing in standings], plain(list(standings))
+
+
+def _left_elsewhere(root: Path, head: Head) -> tuple[list[list[str]], list[Any]]:
+    """Return which of the versions compared with are here in part, as rows and JSON values."""
+    # Looked at first, for the same reason.
+    from stemma.catalog.absences import read_absences
+
+    if not read_absences(root / ".stemma"):
+        return [], []
+    from stemma.hub.selection import missing_parts
+
+    rows: list[list[str]] = []
+    payload: list[Any] = []
+    with opened_hub() as hub:
+        for model, known in head["models"].items():
+            if not known["version"]:
+                continue
+            view = hub.resolve(f"{model}@{known['version']}")
+            missing = missing_parts(view.manifest, hub.left_elsewhere(view.digest).contents)
+            if missing:
+                detail = f"without {', '.join(missing)}   (stemma pull {view.label})"
+                rows.append([model, known["version"], view.label, "here in part", detail])
+                payload.append({"ref": view.label, "missing": list(missing)})
+    return rows, payload
 
 
 def _trash(root: Path) -> TrashHolding | None:
@@ -275,8 +303,8 @@ def _hints(root: Path, head: Head) -> list[str]:
     hints = [] if head["models"] else ["  next: stemma run -- python train.py"]
     for path, files in head["tracked"].items():
         hints += _tracked_hint(root, path, [what for _, what in changed_files(root, files)])
-    for path, why in head["unreadable"].items():
-        if why == NOT_STORED:
+    for path in head["unreadable"]:
+        if head["unreadable"][path] == NOT_STORED:
             hints.append(f"  next: stemma pull {shlex.quote(path)}")
         elif (root / path).exists():
             hints.append(f"  next: stemma add {shlex.quote(path)}")
