@@ -23,7 +23,7 @@ from stemma.catalog.capture.ignore import list_folder
 from stemma.catalog.pointer_files import SUFFIX, find_pointers
 from stemma.catalog.pointers import Pointer, pointer_path, read_pointer
 from stemma.domain.digest import Digest
-from stemma.domain.errors import StemmaError
+from stemma.domain.errors import IntegrityError, StemmaError
 from stemma.domain.tree import EntryKind, TreeEntry
 from stemma.store.backends.local import translated_os_errors
 from stemma.store.hashing import hash_file
@@ -102,6 +102,12 @@ def place(
     if pointer.kind == "folder":
         base, wanted = target, {entry.path: entry for entry in entries}
     else:
+        if len(entries) != 1 or entries[0].digest is None:
+            raise IntegrityError(
+                f"{path}: its pointer says a file, and its content is a folder",
+                code="pointer-damaged",
+                hint=f"git checkout -- {path}{SUFFIX}, or stemma add {path}",
+            )
         # A pointer that was renamed keeps the old name in its tree.
         base, wanted = target.parent, {target.name: entries[0]}
     missing, differing = _compare(root, base, wanted, is_folder=pointer.kind == "folder")

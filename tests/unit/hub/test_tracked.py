@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from stemma.catalog.pointers import Pointer, pointer_path, write_pointer
+from stemma.catalog.pointers import Pointer, pointer_path, read_pointer, write_pointer
 from stemma.cli.tracked_paths import tracked_paths
 from stemma.domain.errors import NotFoundError
 from stemma.hub.local import LocalHub
@@ -19,6 +19,7 @@ from stemma.hub.tracked_copy import Journey, Noted, TrackedCopy
 from stemma.server.wiring import init_project, open_hub
 from stemma.store.backends.local import LocalBackend
 from stemma.store.backends.memory import MemoryBackend
+from stemma.store.keys import recipe_key
 from stemma.store.remote_index import RemoteIndex
 from stemma.store.sides import LocalFrames, Side
 from stemma.store.transfer import Transfer
@@ -292,3 +293,31 @@ def test_doctor_in_a_clone_says_that_a_pull_helps(there: LocalHub) -> None:
     fixes = [finding.fix for finding in there.doctor().findings]
     assert len(fixes) == 2
     assert all(fix.startswith("stemma pull data/") for fix in fixes)
+
+
+def test_a_repair_mends_what_is_tracked_and_leaves_what_is_sound(
+    here: LocalHub, remote: Path
+) -> None:
+    """A flipped bit in data that no release names could not be mended from the remote."""
+    here.push(TransferRequest(paths=("data/train.csv",)))
+    content = read_pointer(here.project_root / "data/train.csv.stemma").content
+    (entry,) = here.objects.read_tree(content).entries
+    assert entry.digest is not None
+    key = recipe_key(entry.digest)
+    here.objects.backend.delete(key)
+    assert here.pull(TransferRequest(is_repair=True)).refused == ()
+    assert here.objects.backend.exists(key)
+    assert here.doctor().is_healthy
+    LocalBackend(remote).delete(key)
+    assert here.push(TransferRequest(is_repair=True)).refused == ()
+    assert LocalBackend(remote).exists(key)
+
+
+def test_a_pointer_that_lies_about_its_kind_is_refused(here: LocalHub) -> None:
+    """Somebody's pointer could stop every pull with a traceback."""
+    root = here.project_root
+    content = read_pointer(root / "data/images.stemma").content
+    write_pointer(root / "other", Pointer(kind="file", size_bytes=15_000, content=content))
+    came = here.pull(TransferRequest(paths=("other",)))
+    assert _codes(came) == {"other": "pointer-damaged"}
+    assert not (root / "other").exists()
