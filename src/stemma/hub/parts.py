@@ -2,8 +2,8 @@
 
 Invariants:
     * What is read was verified, wherever it came from.
-    * Of a file on a remote only the chunks that are read come here, as frames that a collection
-      may remove; that leaves no file stored in half.
+    * Of a file on a remote that is opened only the chunks that are read come here, as frames
+      that a collection may remove; that leaves no file stored in half.
     * A remote is asked only for what is not here.
 """
 
@@ -107,6 +107,21 @@ class Parts:
                 fetcher.chunks(chunks)
 
         return OpenedFile(objects.reader, recipe, bring)
+
+    def bring(self, tree: Digest, owner: Owner) -> None:
+        """Fetch what is not here of a tree and all of its files; see ``tree`` for errors."""
+        objects = self._hub.objects
+        found = self.tree(tree, owner)
+        files = {entry.digest for entry in found.entries if entry.digest is not None}
+        absent = [file for file in files if not objects.has(file)]
+        if not absent and objects.has_tree(tree):
+            return
+        try:
+            with self._hub.fetching() as fetcher:
+                fetcher.files(absent)
+                objects.put_tree_from(found.entries)
+        except NotFoundError as error:
+            raise self._not_here(error, owner) from error
 
     def _not_here(self, error: NotFoundError, owner: Owner) -> NotFoundError:
         """Return the error for what is not here; one about a remote says more than its absence."""

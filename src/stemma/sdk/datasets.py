@@ -141,7 +141,7 @@ class Dataset:
     def path(self) -> Path:
         """Return its only file, or its folder, verified; not to be written to."""
         with closing(open_hub()) as hub:
-            folder = materialise(hub, self._content)
+            folder = materialise(hub, self._content, self._owner())
         files = [path for path in folder.rglob("*") if path.is_file()]
         return files[0] if len(files) == 1 and self._found.format != "folder" else folder
 

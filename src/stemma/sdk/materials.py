@@ -3,6 +3,7 @@
 Invariants:
     * What a path points to has been verified in this very call: a file that was changed in
       the cache is written anew from the store.
+    * What is not here is fetched from the remote first, whole.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from typing import Final
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError
 from stemma.domain.tree import Tree
-from stemma.hub.base import Hub
+from stemma.hub.local import LocalHub
+from stemma.hub.parts import Owner, Parts
 from stemma.server.state_folder import STATE_FOLDER
 from stemma.store.hashing import hash_file
 
 _CACHE: Final = Path("cache", "trees")
 
 
-def materialise(hub: Hub, content: Digest) -> Path:
+def materialise(hub: LocalHub, content: Digest, owner: Owner) -> Path:
     """Return a folder that holds exactly the files of a tree; not to be written to.
 
     Raises:
+        NotFoundError: If it is neither here nor on a remote (``contents-not-here``).
         IntegrityError: If the store's own copy is damaged.
     """
     folder = hub.project_root / STATE_FOLDER / _CACHE / content.hex
+    Parts(hub).bring(content, owner)
     tree = hub.objects.read_tree(content)
     if folder.exists() and not _is_intact(folder, tree):
         shutil.rmtree(folder)

@@ -13,6 +13,7 @@ from stemma.catalog.pointers import Pointer, pointer_path, read_pointer
 from stemma.domain import component
 from stemma.domain.component import DatasetRole
 from stemma.domain.digest import Digest
+from stemma.hub.parts import Owner
 from stemma.sdk.materials import materialise
 from stemma.server.wiring import open_hub
 
@@ -50,7 +51,7 @@ class Tracked:
     def capture(self) -> component.Dataset:
         """Read all of it."""
         with closing(open_hub()) as hub:
-            folder = materialise(hub, self.pointer.content)
+            folder = materialise(hub, self.pointer.content, Owner(what=self.source))
         content = folder if self.pointer.kind == "folder" else folder / self.name
         found = capture_dataset_path(self.name, content, DatasetRole.TRAINING)
         return component.Dataset(

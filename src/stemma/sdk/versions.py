@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from typing_extensions import override
 
@@ -21,13 +21,14 @@ from stemma.domain.manifest import Manifest
 from stemma.domain.release import GateResult
 from stemma.domain.verdict import Level
 from stemma.hub.base import (
-    Hub,
     ReleaseOutcome,
     ReleaseRequest,
     ReleaseStatus,
     VersionDiff,
     VersionView,
 )
+from stemma.hub.local import LocalHub
+from stemma.hub.parts import Owner
 from stemma.sdk.adapters.base import LoadRequest
 from stemma.sdk.adapters.registry import adapter_named
 from stemma.sdk.lineage import note_parent
@@ -110,7 +111,7 @@ class Version:
     def path(self) -> Path:
         """Return a folder with the artifact's files, verified; not to be written to."""
         with closing(open_hub()) as hub:
-            return materialise(hub, self.manifest.artifact.content)
+            return _materialise(hub, self._view, "artifact")
 
     def load(
         self, *, into: object = None, trust: Sequence[str] = (), trust_code: bool = False
@@ -227,7 +228,16 @@ def load(
         )
 
 
-def _load(hub: Hub, view: VersionView, options: LoadOptions) -> Any:
+def _materialise(
+    hub: LocalHub, view: VersionView, component: Literal["artifact", "architecture"]
+) -> Path:
+    manifest = view.manifest
+    part = manifest.artifact if component == "artifact" else manifest.architecture
+    owner = Owner(what=f"the {component} of {view.label}", ref=view.label, component=component)
+    return materialise(hub, part.content, owner)
+
+
+def _load(hub: LocalHub, view: VersionView, options: LoadOptions) -> Any:
     artifact = view.manifest.artifact
     if artifact.is_pickle:
         raise DeniedError(
@@ -236,11 +246,11 @@ def _load(hub: Hub, view: VersionView, options: LoadOptions) -> Any:
             hint=f"stemma.get({view.label!r}).path() gives the file, if you trust who made it",
         )
     note_parent(view.digest)
-    folder = materialise(hub, artifact.content)
+    folder = _materialise(hub, view, "artifact")
     if artifact.loader == "file":
         return folder / artifact.files[0].path if len(artifact.files) == 1 else folder
     architecture = view.manifest.architecture
-    code = materialise(hub, architecture.content) if options.is_code_trusted else None
+    code = _materialise(hub, view, "architecture") if options.is_code_trusted else None
     native = adapter_named(artifact.loader).load(
         LoadRequest(
             folder=folder,

@@ -19,7 +19,7 @@ from stemma.server.wiring import open_hub
 pytestmark = [
     pytest.mark.slow,
     # What other tests of this process import (torch) is in the environment too.
-    pytest.mark.filterwarnings("ignore:no hashes in the lock"),
+    pytest.mark.filterwarnings("ignore:no hash"),
 ]
 
 FEATURES = np.arange(12.0).reshape(6, 2) ** 1.5

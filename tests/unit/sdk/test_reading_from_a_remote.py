@@ -197,6 +197,20 @@ def test_one_column_of_a_table_is_fetched_and_no_more(names_only: Path) -> None:
     assert next(dataset.rows())["c17"] == expected[0]
 
 
+def test_whole_contents_come_when_they_are_asked_for(names_only: Path, remote: Path) -> None:
+    """A version that can be listed could not be loaded before somebody learnt of `pull`."""
+    assert stemma.data("net@1.0.0", "rows").path().is_file()
+    folder = stemma.get("net@1.0.0").path()
+    shutil.rmtree(names_only / ".stemma" / "cache")
+    with closing(open_hub()) as hub:
+        hub.remove_remote("origin")
+        wanted = hub.resolve("net@1.0.0").manifest.artifact
+        assert hub.objects.read_tree(wanted.content).entries[0].digest == wanted.files[0].digest
+    assert stemma.get("net@1.0.0").path() == folder
+    with pytest.raises(NotFoundError, match=r"wide of net@1\.0\.0 is not in this project"):
+        stemma.data("net@1.0.0", "wide").path()
+
+
 def _command(line: str) -> None:
     program, *arguments = line.split()
     assert program == "stemma"

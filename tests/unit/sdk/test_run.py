@@ -33,7 +33,7 @@ Digits = tuple[NDArray[np.float64], NDArray[np.int64]]
 pytestmark = [
     pytest.mark.slow,
     # There is no network here, and uv's cache may be empty.
-    pytest.mark.filterwarnings("ignore:no hashes in the lock"),
+    pytest.mark.filterwarnings("ignore:no hash"),
 ]
 
 

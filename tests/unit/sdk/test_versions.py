@@ -20,7 +20,7 @@ from stemma.sdk.notices import StemmaWarning
 pytestmark = [
     pytest.mark.slow,
     # What other tests of this process import (torch) is in the environment too.
-    pytest.mark.filterwarnings("ignore:no hashes in the lock"),
+    pytest.mark.filterwarnings("ignore:no hash"),
 ]
 
 FEATURES = np.arange(40.0).reshape(20, 2)
