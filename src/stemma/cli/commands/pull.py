@@ -70,10 +70,6 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
             raise click.UsageError(
                 "--only is about versions, not tracked files", ctx=click.get_current_context()
             )
-        if paths and options["only"]:
-            raise click.UsageError(
-                "--only is about versions, not tracked files", ctx=click.get_current_context()
-            )
         request = TransferRequest(
             ref="" if paths else ref,
             remote=remote,
