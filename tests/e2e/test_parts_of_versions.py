@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stemma.testing.loose_objects import make_loose
+
 pytestmark = pytest.mark.slow
 
 _TRAIN = """\
@@ -114,6 +116,26 @@ def test_what_was_pulled_in_part_is_healthy_and_survives_collection(there: Any) 
         "code/train.py",
         "data/rows/deep/c.csv",
     ]
+
+
+def test_a_tensor_is_read_where_only_its_file_is_here(there: Any) -> None:
+    """The file would have been pulled for nothing."""
+    _done(there.stemma("pull", "parts@1.0.0", "--only", "artifact/weights.npz", "--json"))
+    _only_remote_is_gone(there)
+    asked = ("--tensor", "weights.npz:weight", "--to", "weight.npy", "--json")
+    assert _done(there.stemma("checkout", "parts@1.0.0", *asked))["shape"] == [300, 400]
+
+
+def test_damage_to_what_is_here_in_part_is_the_version_s_damage(there: Any) -> None:
+    """Doctor would say that nothing needs it."""
+    _done(there.stemma("pull", "parts@1.0.0", "--only", "data/rows/a.csv", "--json"))
+    objects = there.folder / ".stemma" / "objects"
+    make_loose(objects)
+    large = max((objects / "frames").rglob("*"), key=lambda path: path.stat().st_size)
+    large.chmod(0o644)
+    large.write_bytes(large.read_bytes()[:-1] + b"x")
+    told = _done(there.stemma("doctor", "--json"), code=3)
+    assert any("dataset rows" in harm for it in told["findings"] for harm in it["harms"])
 
 
 def test_a_folder_that_is_here_in_part_is_not_given_out_as_whole(there: Any) -> None:

@@ -12,7 +12,7 @@ It reads names, not contents; ``stemma.store.verify`` has read those.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -79,7 +79,7 @@ def find_harm(
     objects: ObjectStore,
     problems: Sequence[Problem],
     tracked: Mapping[str, Digest],
-    absent: Mapping[Digest, Collection[Digest]],
+    absent: Mapping[Digest, Mapping[Digest, Digest | None]],
 ) -> list[ObjectProblem]:
     """Return every problem of the store with what it harms.
 
@@ -87,7 +87,8 @@ def find_harm(
         objects: The store.
         problems: What ``verify`` found in it.
         tracked: Tree by tracked path.
-        absent: Contents that were left on a remote on purpose, by manifest.
+        absent: Contents that were left on a remote on purpose, by manifest, with the tree of
+            what is here of each.
     """
     return _Search(objects, problems).run(load_records(objects), tracked, absent)
 
@@ -110,17 +111,18 @@ class _Search:
         self,
         records: Records,
         tracked: Mapping[str, Digest],
-        absent: Mapping[Digest, Collection[Digest]],
+        absent: Mapping[Digest, Mapping[Digest, Digest | None]],
     ) -> list[ObjectProblem]:
         """Collect what each cause harms."""
         names = _names(records)
         for digest, labels in names.items():
             manifest = records.manifests.get(digest)
-            left = absent.get(digest, ())
-            for part, content in contents(manifest) if manifest else ():
-                if content in left and not self._is_here(content):
-                    continue
-                for cause in self._causes_of(content):
+            left = absent.get(digest, {})
+            for part, named in contents(manifest) if manifest else ():
+                content: Digest | None = named
+                if named in left and not self._is_here(named):
+                    content = left[named]
+                for cause in self._causes_of(content) if content else ():
                     for model, label in labels:
                         known = cause.labels.setdefault((model, part), [])
                         if label not in known:

@@ -12,7 +12,6 @@ from typing import Final
 from typing_extensions import override
 
 from stemma.catalog import stat_cache
-from stemma.catalog.absences import read_absences
 from stemma.catalog.capture.work_folder import remove_abandoned
 from stemma.catalog.doctor import examine
 from stemma.catalog.harm import ObjectProblem, find_harm
@@ -23,7 +22,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError
 from stemma.hub.base import TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
-from stemma.hub.portions import LeftElsewhere, find_left, portion_roots
+from stemma.hub.portions import LeftElsewhere, absences_with_portions, find_left, portion_roots
 from stemma.store.gc import GcReport, collect
 from stemma.store.keys import parse_key
 from stemma.store.objects import ObjectStore
@@ -147,7 +146,7 @@ def examine_files(
     problems = verify(objects, counted)
     pointers = find_pointers(root)
     tracked, unreadable = read_pointers(root, pointers)
-    absent = read_absences(root / ".stemma")
+    absent = absences_with_portions(root / ".stemma")
     harmed = find_harm(objects, problems, tracked, absent)
     if harmed:
         # Else `stemma add` would believe that what is damaged is stored.

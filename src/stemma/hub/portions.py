@@ -64,6 +64,18 @@ def find_left(objects: ObjectStore, state: Path, manifest: Digest) -> LeftElsewh
     )
 
 
+def absences_with_portions(state: Path) -> dict[Digest, dict[Digest, Digest | None]]:
+    """Return by manifest what was left elsewhere, with the tree of what of it is here."""
+    noted = read_portions(state)
+    return {
+        manifest: {
+            content: portion.tree if (portion := noted.get(manifest, {}).get(content)) else None
+            for content in contents
+        }
+        for manifest, contents in read_absences(state).items()
+    }
+
+
 class Came(NamedTuple):
     """A version, the paths that were asked of it, and what they name in its trees."""
 

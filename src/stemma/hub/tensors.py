@@ -83,7 +83,7 @@ class VersionTensors:
         """Read nothing yet."""
         self._parts = parts
         self._view = view
-        self._found: dict[tuple[str, str], _Found] | None = None
+        self._looked: dict[str, list[_Found]] = {}
         self._guard = Lock()
 
     def infos(self) -> tuple[TensorInfo, ...]:
@@ -130,8 +130,11 @@ class VersionTensors:
             return TensorBytes(data, found.place)
 
     def _named(self, name: str) -> _Found:
-        files = self._files()
         path, _, short = name.rpartition(":")
+        # The other files of a version that is here in part may not be to be had.
+        files = self._files(path) if path else {}
+        if (path, short) not in files:
+            files = self._files()
         exact = [files[key] for key in files if key[1] == name or key == (path, short)]
         if len(exact) == 1:
             return exact[0]
@@ -150,17 +153,21 @@ class VersionTensors:
             hint=f"stemma show {label} --tensors",
         )
 
-    def _files(self) -> dict[tuple[str, str], _Found]:
-        if self._found is None:
-            self._found = {
-                (found.file.path, found.place.name): found
-                for file in self._view.manifest.artifact.files
-                if file.format not in _WITHOUT_TENSORS
-                for found in self._look(file)
-            }
-        return self._found
+    def _files(self, path: str = "") -> dict[tuple[str, str], _Found]:
+        """Return the tensors that all files speak of, or the one of that path."""
+        return {
+            (found.file.path, found.place.name): found
+            for file in self._view.manifest.artifact.files
+            if file.format not in _WITHOUT_TENSORS and path in {"", file.path}
+            for found in self._look(file)
+        }
 
     def _look(self, file: ArtifactFile) -> list[_Found]:
+        if file.path not in self._looked:
+            self._looked[file.path] = self._look_into(file)
+        return self._looked[file.path]
+
+    def _look_into(self, file: ArtifactFile) -> list[_Found]:
         stream, size_bytes = self._open(file)
         places = locate_tensors(stream, size_bytes, name=file.path)
         for alias, target in _aliases(file, stream).items():
@@ -176,7 +183,7 @@ class VersionTensors:
 
     def _open(self, file: ArtifactFile) -> tuple[BinaryIO, int]:
         label = self._view.label
-        owner = Owner(what=f"{file.path} of {label}", ref=label, component="artifact")
+        owner = Owner(what=f"{file.path} of {label}", ref=label, component=f"artifact/{file.path}")
         opened = self._parts.open(file.digest, owner)
         return cast("BinaryIO", opened), opened.size_bytes
 

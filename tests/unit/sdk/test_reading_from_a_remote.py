@@ -172,7 +172,7 @@ def test_of_several_remotes_the_error_names_one(names_only: Path, remote: Path) 
         hub.add_remote("west", str(remote))
     with pytest.raises(NotFoundError, match="there are east, west") as failure:
         stemma.get("net@1.0.0").tensor("first")
-    assert failure.value.hint == "stemma pull net@1.0.0 east --only artifact"
+    assert failure.value.hint == "stemma pull net@1.0.0 east --only artifact/model.safetensors"
     _command(failure.value.hint)
     assert np.array_equal(stemma.get("net@1.0.0").tensor("first"), WEIGHTS["first"])
 
