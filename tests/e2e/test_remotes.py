@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from stemma.catalog.exchange import claim
+from stemma.catalog.pointers import Pointer, write_pointer
 from stemma.domain.errors import NotFoundError
+from stemma.hub.local import LocalHub
 from stemma.hub.remotes import TransferRequest
-from stemma.server.wiring import open_hub
+from stemma.server.wiring import init_project, open_hub
 from stemma.store.backends.addresses import parse_address
 from stemma.store.backends.base import BlobBackend
 from stemma.store.backends.opening import open_backend
@@ -500,3 +502,28 @@ def test_remotes_are_added_listed_and_removed(place: Any, tmp_path: Path) -> Non
     assert place.stemma("remote", "remove", "origin").returncode == 0
     place.refused("push", code=5, says="no remote was named", hint="stemma remote add origin")
     place.refused("remote", "burn", code=2, says="no 'burn' here", hint="stemma remote --help")
+
+
+def test_what_is_only_tracked_travels_too(address: str, tmp_path: Path) -> None:
+    """Data that no release names would stay on the machine where it was added."""
+    data = {f"{number:03d}.bin": bytes([number]) * 2_000 for number in range(100)}
+    pointers: list[bytes] = []
+    for place in ("ours", "theirs"):
+        folder = tmp_path / place / "data"
+        folder.mkdir(parents=True)
+        init_project(folder.parent)
+        with closing(open_hub(folder.parent)) as hub:
+            assert isinstance(hub, LocalHub)
+            hub.add_remote("origin", address)
+            if place == "ours":
+                for name, content in data.items():
+                    (folder / name).write_bytes(content)
+                tree = hub.objects.put_tree(folder, list(data))
+                pointer = Pointer(kind="folder", size_bytes=200_000, content=tree.digest)
+                pointers.append(write_pointer(folder, pointer).read_bytes())
+                assert hub.push(TransferRequest()).copied_bytes > 0
+                assert hub.push(TransferRequest()).copied_bytes == 0
+            else:
+                folder.with_name("data.stemma").write_bytes(pointers[0])
+                assert hub.pull(TransferRequest()).refused == ()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from stemma.hub.local import LocalHub
 from stemma.hub.remotes import TransferOutcome, TransferRequest
 from stemma.hub.tracked_copy import Journey, Noted, TrackedCopy
 from stemma.server.wiring import init_project, open_hub
+from stemma.store.backends.base import BlobStat
 from stemma.store.backends.local import LocalBackend
 from stemma.store.backends.memory import MemoryBackend
 from stemma.store.keys import recipe_key
@@ -207,12 +208,12 @@ def test_a_dry_run_copies_and_writes_nothing(here: LocalHub, there: LocalHub, re
     assert _files(there.project_root) == before
 
 
-class _Counted(MemoryBackend):
+class _Counted(MemoryBackend):  # type: ignore[misc]  # all of it, and a count
     """Counts what a remote would be asked for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[str] = []
+        self.asked: MutableSequence[str] = []
 
     @override
     def get(self, key: str) -> bytes:
@@ -225,7 +226,7 @@ class _Counted(MemoryBackend):
         return super().exists(key)
 
     @override
-    def list(self, prefix: str = "") -> Iterator[object]:  # type: ignore[override]
+    def list(self, prefix: str = "") -> Iterator[BlobStat]:
         self.asked.append(f"list {prefix}")
         return super().list(prefix)
 
