@@ -143,7 +143,11 @@ def _read(root: Path, database: Database, digest: Digest, path: Path) -> dict[st
         "warm_ms_of_cpu": _spread(worked),
         "plain_warm_ms": _spread(theirs) if theirs else {},
         "cold_ms": _cold(root, digest, path, chosen),
-        "within_goal": statistics.quantiles(ours, n=100)[98] <= _GOAL_MS,
+        "within_goal": {
+            "p50": _spread(ours)["p50"] <= _GOAL_MS,
+            "p99": _spread(ours)["p99"] <= _GOAL_MS,
+            "p99 of CPU": _spread(worked)["p99"] <= _GOAL_MS,
+        },
     }
 
 
