@@ -283,7 +283,7 @@ class Dataset:
 
     def _owner(self) -> Owner:
         what = f"{self.name} of {self._ref}" if self._ref else self.name
-        return Owner(what=what, ref=self._ref, component="datasets")
+        return Owner(what=what, ref=self._ref, component=f"data/{self._found.name}")
 
     def _entries(self) -> dict[str, TreeEntry]:
         return _followed(self._project.parts().tree(self._content, self._owner()))

@@ -50,9 +50,11 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run.data("wide", _wide("wide.parquet"))
             run.model("model.safetensors")
         run.release()
-        with closing(open_hub()) as hub:
-            hub.add_remote("origin", str(shared))
-            hub.push(TransferRequest())
+        Path("t.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
+        _command("stemma add t.jsonl")
+        shutil.copy("t.jsonl.stemma", root)
+        _command(f"stemma remote add origin {shared}")
+        _command("stemma push")
     shutil.rmtree(root / "project")
     make_loose(shared)
     return shared
@@ -175,6 +177,11 @@ def test_of_several_remotes_the_error_names_one(names_only: Path, remote: Path) 
     assert failure.value.hint == "stemma pull net@1.0.0 east --only artifact/model.safetensors"
     _command(failure.value.hint)
     assert np.array_equal(stemma.get("net@1.0.0").tensor("first"), WEIGHTS["first"])
+    with pytest.raises(NotFoundError, match=r"rows of net@1\.0\.0 is not in this") as failure:
+        stemma.data("net@1.0.0", "rows").arrays()
+    assert failure.value.hint == "stemma pull net@1.0.0 east --only data/rows"
+    _command(failure.value.hint)
+    assert stemma.data("net@1.0.0", "rows").arrays()["features"].shape == (20, 2)
 
 
 def test_one_column_of_a_table_is_fetched_and_no_more(names_only: Path) -> None:
@@ -209,6 +216,14 @@ def test_whole_contents_come_when_they_are_asked_for(names_only: Path, remote: P
     assert stemma.get("net@1.0.0").path() == folder
     with pytest.raises(NotFoundError, match=r"wide of net@1\.0\.0 is not in this project"):
         stemma.data("net@1.0.0", "wide").path()
+
+
+def test_tracked_data_is_read_from_the_remote(names_only: Path, remote: Path) -> None:
+    """In a fresh clone there are pointers alone; a training there would not start."""
+    shutil.copy(remote.parent / "t.jsonl.stemma", names_only)
+    found = stemma.data("t.jsonl")
+    assert list(found.rows()) == [{"a": 1}, {"a": 2}]
+    assert found.path().name == "t.jsonl"
 
 
 def _command(line: str) -> None:
