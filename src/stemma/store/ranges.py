@@ -23,7 +23,7 @@ from stemma.store.recipes import Recipe
 
 _BUFFER_BYTES: Final = 64 << 10
 
-Bring = Callable[[Sequence[bytes]], None]
+Bring = Callable[[Sequence[bytes]], object]
 """Makes chunks readable that are elsewhere."""
 
 

@@ -17,6 +17,7 @@ from stemma.store.backends.memory import MemoryBackend
 from stemma.store.fetching import Fetcher, fetch_chunks, fetch_files
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.objects import ObjectStore
+from stemma.store.ranges import OpenedFile
 from stemma.store.reading import Reader
 from stemma.store.remote_index import RemoteIndex
 from stemma.store.sides import LocalFrames, Side
@@ -259,6 +260,28 @@ def test_a_part_of_a_file_brings_its_frames_alone(
     assert len(data) - report.copied_bytes < whole.copied_bytes < len(data)
     assert theirs.objects.read_bytes(entry.digest) == data
     assert verify(theirs.objects) == []
+
+
+def test_a_part_that_was_collected_comes_again(
+    mine: Project, theirs: Project, shared: Shared, tmp_path: Path
+) -> None:
+    """A training that reads part by part would end when the store is tidied beside it."""
+    data = _noise(2, 6_000_000)
+    tree = mine.put(tmp_path / "a", weights=data)
+    _copy(mine.side, shared.side, [tree])
+    (entry,) = mine.objects.read_tree(tree).entries
+    assert entry.digest is not None
+    fetcher = Fetcher(shared.side, theirs.side)
+    reader = Reader(theirs.backend, theirs.index, cached_bytes=0)
+    recipe = fetcher.recipe(entry.digest)
+    opened = OpenedFile(reader, recipe, fetcher.chunks)
+    assert opened.read_at(0, 10) == data[:10]
+    assert opened.read_at(5_999_990, 10) == data[-10:]
+    found = [stat.key for stat in theirs.backend.list("frames/")]
+    assert len(found) > 1
+    theirs.backend.delete_many(found)
+    assert opened.read_at(0, 10) == data[:10]
+    assert fetcher.chunks([recipe.chunks[-1].digest]).frame_count == 1
 
 
 def test_a_part_of_a_difference_brings_what_it_is_the_difference_to(
