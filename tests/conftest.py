@@ -350,3 +350,16 @@ def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServ
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+@pytest.fixture
+def recorded_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide other modules of tests: what they import would be recorded as this one's.
+
+    A run asks the user's own modules what they use, and all tests of a process are loaded.
+    """
+    here = f"{Path(__file__).parent}{os.sep}"
+    for name, module in list(sys.modules.items()):
+        file = str(getattr(module, "__file__", None) or "")
+        if file.startswith(here) and module is not request.module:
+            monkeypatch.delitem(sys.modules, name)

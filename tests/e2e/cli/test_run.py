@@ -122,7 +122,7 @@ def test_gc_asks_a_person_first(stemma: Stemma, project: Path) -> None:
     (project / "data.csv").write_text("other\n")
     assert stemma("add", "data.csv").returncode == 0
     dry: Completed = stemma("gc", "--dry-run", "--grace", "0", "--format", "human")
-    assert dry.stdout.startswith("• would remove "), dry.stderr
+    assert dry.stdout.startswith("• would move to the trash: "), dry.stderr
     refused: Completed = stemma("gc", "--grace", "0")
     assert refused.returncode == 2
     assert "hint: stemma gc --yes" in refused.stderr

@@ -227,7 +227,7 @@ def test_names_are_completed(shop: Shop) -> None:
     [
         (["log"], []),
         (["log", "--runs"], []),
-        (["status"], {"models": {}, "tracked": {}, "serving": {}}),
+        (["status"], {"models": {}, "tracked": {}, "serving": {}, "remotes": []}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

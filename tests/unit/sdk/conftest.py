@@ -53,3 +53,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("STEMMA_PROJECT", "STEMMA_COMMAND", "STEMMA_SET", "RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     return root
+
+
+@pytest.fixture(autouse=True)
+def _alone(recorded_alone: None) -> None:
+    """Record only what the test itself imports."""

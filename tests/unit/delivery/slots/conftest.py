@@ -192,3 +192,8 @@ def serve(until: Until) -> Serve:
         return supervisor.statuses()[name]
 
     return ask
+
+
+@pytest.fixture(autouse=True)
+def _alone(recorded_alone: None) -> None:
+    """Record only what the test itself imports."""

@@ -31,6 +31,7 @@ from stemma.domain.manifest import Evidence, Manifest, Provenance
 from stemma.store.backends.local import LocalBackend
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.objects import ObjectStore
+from stemma.testing.loose_objects import make_loose
 
 NAME = "sha256:" + "ab" * 32
 WEIGHTS = random.Random(0).randbytes(1 << 20)
@@ -158,6 +159,7 @@ def test_damage_in_the_store_too_is_an_error_that_names_the_version(
     objects: ObjectStore, manifest: Manifest, layout: ServeLayout, tmp_path: Path
 ) -> None:
     """Damaged bytes would be served, or nobody would know whose they are."""
+    make_loose(tmp_path / "objects")
     for path in (tmp_path / "objects").rglob("*"):
         if path.is_file() and path.stat().st_size > 1000:
             path.chmod(0o644)
