@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_flipped_bit_is_found_and_none_is_delivered() -> None:
     """A flipped bit would come back as another model, another number, or not be told."""
     trials = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scenarios.bit_flips", "60"],
+        [sys.executable, "-m", "benchmarks.scenarios.bit_flips", "36"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -106,7 +106,9 @@ def _remotes(root: Path) -> tuple[list[list[str]], list[Any]]:
 
 def _left_elsewhere(root: Path, head: Head) -> tuple[list[list[str]], list[Any]]:
     """Return which of the versions compared with are here in part, as rows and JSON values."""
-    # Looked at first, for the same reason.
+    # Looked at first, for the same reason; and the file before that, for reading costs imports.
+    if not (root / ".stemma" / "elsewhere.json").is_file():
+        return [], []
     from stemma.catalog.absences import read_absences
 
     if not read_absences(root / ".stemma"):
