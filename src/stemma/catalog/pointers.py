@@ -25,6 +25,7 @@ from typing import Final
 from stemma.catalog.pointer_files import SUFFIX
 from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
+from stemma.store.backends.files import translate_os_error
 from stemma.store.hashing import hash_bytes
 
 POINTER_SCHEMA: Final = "stemma.pointer/1"
@@ -88,7 +89,8 @@ def write_pointer(path: Path, pointer: Pointer) -> Path:
     Nothing is written when it says this already.
 
     Raises:
-        InvalidInputError: If it cannot be written there.
+        UnavailableError: If there is no room (``disk-full``).
+        DeniedError: If it may not be written there.
     """
     target = pointer_path(path)
     data = encode_pointer(pointer)
@@ -97,11 +99,7 @@ def write_pointer(path: Path, pointer: Pointer) -> Path:
             return target
         _replace(target, data)
     except OSError as error:
-        raise InvalidInputError(
-            f"{target}: cannot be written: {error.strerror or error}",
-            code="cannot-write",
-            hint=f"ls -ld {target.parent}",
-        ) from error
+        raise translate_os_error(error, f"write {target}") from error
     return target
 
 
@@ -204,7 +202,9 @@ def ignore_in_git(path: Path) -> Path | None:
         The file that was changed; ``None`` when it says so already or this is not git's.
 
     Raises:
-        InvalidInputError: If the file cannot be written, or git cannot name the path.
+        UnavailableError: If there is no room (``disk-full``).
+        DeniedError: If the file may not be written.
+        InvalidInputError: If git cannot name the path.
     """
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 -- a link is ignored by its own name
     folders = list(absolute.parents)
@@ -222,11 +222,7 @@ def ignore_in_git(path: Path) -> Path | None:
         separator = b"" if not known or known.endswith(b"\n") else b"\n"
         _replace(target, known + separator + os.fsencode(line) + b"\n")
     except OSError as error:
-        raise InvalidInputError(
-            f"{target}: cannot be written: {error.strerror or error}",
-            code="cannot-write",
-            hint=f"ls -l {target}",
-        ) from error
+        raise translate_os_error(error, f"write {target}") from error
     return target
 
 

@@ -11,8 +11,8 @@ from stemma.catalog.table_pins.formats import has_its_files, pin_table
 from stemma.catalog.table_pins.pin import SUFFIX, TablePin, encode_pin
 from stemma.cli import render
 from stemma.cli.console import Answer
-from stemma.domain.errors import InvalidInputError
 from stemma.hub.base import Hub
+from stemma.store.backends.files import translate_os_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,8 @@ def pin_tables(hub: Hub, locations: list[str], snapshot: str) -> list[PinnedTabl
 
     Raises:
         NotFoundError: If there is no such folder or snapshot.
-        InvalidInputError: If it is no table, cannot be read, or the pin cannot be written.
+        InvalidInputError: If it is no table, or cannot be read.
+        UnavailableError: If there is no room for the pin (``disk-full``).
     """
     root = hub.project_root
     pins = [(location, pin_table(location, snapshot, root)) for location in locations]
@@ -91,11 +92,7 @@ def _write(path: Path, pin: TablePin) -> PinnedTable:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise InvalidInputError(
-            f"{path}: cannot be written: {error.strerror or error}",
-            code="cannot-write",
-            hint=f"ls -ld {path.absolute().parent}",
-        ) from error
+        raise translate_os_error(error, f"write {path}") from error
     return PinnedTable(path=path, pin=pin, is_unchanged=False)
 
 

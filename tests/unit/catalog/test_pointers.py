@@ -16,7 +16,13 @@ from stemma.catalog.pointers import (
     write_pointer,
 )
 from stemma.domain.digest import Algorithm
-from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
+from stemma.domain.errors import (
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    StemmaError,
+    UnavailableError,
+)
 from stemma.store.hashing import hash_bytes
 
 FILE = Pointer(
@@ -87,7 +93,7 @@ def test_a_missing_pointer_and_a_bad_place_are_named(tmp_path: Path) -> None:
     """The user would get a traceback."""
     with pytest.raises(NotFoundError, match="nope"):
         read_pointer(tmp_path / "nope.stemma")
-    with pytest.raises(InvalidInputError, match="cannot be written"):
+    with pytest.raises(StemmaError, match="cannot write"):
         write_pointer(tmp_path / "no" / "folder", FILE)
     with pytest.raises(InvalidInputError, match="link"):
         Pointer(kind="link", size_bytes=0, content=hash_bytes(b""))
@@ -129,3 +135,24 @@ def test_outside_of_git_nothing_is_written(tmp_path: Path) -> None:
     """Folders without git would be littered."""
     assert ignore_in_git(tmp_path / "d") is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    """The user would look for a wrong path, and a script would not try again."""
+    pointer = Pointer(kind="file", size_bytes=1, content=hash_bytes(b"x"))
+    full = tmp_path / "dev"
+    full.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "none", str(full)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        (full / "filler").write_bytes(b"x")
+        with pytest.raises(UnavailableError) as caught:
+            write_pointer(full / "data.csv", pointer)
+        assert caught.value.code == "disk-full"
+    finally:
+        subprocess.run(["umount", "-l", str(full)], check=True)

@@ -42,6 +42,7 @@ from stemma.catalog.table_pins.formats import pinned_files
 from stemma.catalog.table_pins.pin import is_pin
 from stemma.domain.component import ANY_SIZE, DatasetRole, ValueSpec
 from stemma.domain.errors import InvalidInputError, NotFoundError
+from stemma.store.backends.files import translate_os_error
 from stemma.store.hashing import hash_file
 
 __all__ = ["capture_dataset_arrays", "capture_dataset_path", "digest_rows"]
@@ -400,17 +401,14 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Write a file whose bytes depend on nothing but the arrays' names and values.
 
     Raises:
-        InvalidInputError: If the file cannot be written.
+        UnavailableError: If there is no room (``disk-full``).
+        DeniedError: If the file may not be written.
     """
     try:
         with path.open("wb") as stream:
             write_npz_to(stream, arrays)
     except OSError as error:
-        raise InvalidInputError(
-            f"{path}: cannot be written: {error.strerror or error}",
-            code="cannot-write",
-            hint=f"df -h {path.parent}",
-        ) from error
+        raise translate_os_error(error, f"write {path}") from error
 
 
 def write_npz_to(stream: IO[bytes], arrays: Mapping[str, NDArray[np.generic]]) -> None:
