@@ -97,14 +97,20 @@ def write_pointer(path: Path, pointer: Pointer) -> Path:
     try:
         if target.is_file() and target.read_bytes() == data:
             return target
-        _replace(target, data)
+        replace_durably(target, data)
     except OSError as error:
         raise translate_os_error(error, f"write {target}") from error
     return target
 
 
-def _replace(target: Path, data: bytes) -> None:
-    """Temp → fsync → rename → fsync of the folder."""
+def replace_durably(target: Path, data: bytes) -> None:
+    """Write a file of the working tree whole or not at all: also after a power cut.
+
+    Temp → fsync → rename → fsync of the folder.  What was there keeps its permissions.
+
+    Raises:
+        OSError: If it cannot be written; what was there is unchanged.
+    """
     with tempfile.NamedTemporaryFile(
         dir=target.parent, prefix=f".{target.name}.", delete=False
     ) as stream:
@@ -220,7 +226,7 @@ def ignore_in_git(path: Path) -> Path | None:
         if os.fsencode(line) in known.splitlines():
             return None
         separator = b"" if not known or known.endswith(b"\n") else b"\n"
-        _replace(target, known + separator + os.fsencode(line) + b"\n")
+        replace_durably(target, known + separator + os.fsencode(line) + b"\n")
     except OSError as error:
         raise translate_os_error(error, f"write {target}") from error
     return target

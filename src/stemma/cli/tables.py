@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from stemma.catalog.pointers import replace_durably
 from stemma.catalog.table_pins.formats import has_its_files, pin_table
 from stemma.catalog.table_pins.pin import SUFFIX, TablePin, encode_pin
 from stemma.cli import render
@@ -78,19 +77,7 @@ def _write(path: Path, pin: TablePin) -> PinnedTable:
     try:
         if path.is_file() and path.read_bytes() == data:
             return PinnedTable(path=path, pin=pin, is_unchanged=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as stream:
-            temporary = Path(stream.name)
-            try:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
+        replace_durably(path, data)
     except OSError as error:
         raise translate_os_error(error, f"write {path}") from error
     return PinnedTable(path=path, pin=pin, is_unchanged=False)

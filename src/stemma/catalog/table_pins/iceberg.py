@@ -75,9 +75,7 @@ def examine(pinned: TablePin, root: Path) -> str:
     location = pinned.location
     if not is_remote:
         folder = places.folder_of(location, root)
-        wrong = [places.changed_anchor(folder, anchor) for anchor in pinned.anchors]
-        wrong += [places.changed_file(folder, file) for file in pinned.files]
-        if found := next(filter(None, wrong), ""):
+        if found := places.changed(pinned, folder):
             return found
         location = str(folder)
     now = pin(location, pinned.snapshot, root)

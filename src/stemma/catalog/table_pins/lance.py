@@ -61,9 +61,7 @@ def examine(pinned: TablePin, root: Path) -> str:
         NotFoundError: If the version was cleaned up.
     """
     folder = places.folder_of(pinned.location, root)
-    wrong = [places.changed_anchor(folder, anchor) for anchor in pinned.anchors]
-    wrong += [places.changed_file(folder, file) for file in pinned.files]
-    if found := next(filter(None, wrong), ""):
+    if found := places.changed(pinned, folder):
         return found
     now = pin(str(folder), pinned.snapshot, root)
     return "" if now.canonical_digest == pinned.canonical_digest else "it reads otherwise now"

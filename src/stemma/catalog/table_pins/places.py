@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from stemma.catalog.table_pins.pin import Anchor, DataFile
+from stemma.catalog.table_pins.pin import Anchor, DataFile, TablePin
 from stemma.domain.errors import InvalidInputError, NotFoundError
 
 _SCHEMES: Final = frozenset({"s3", "s3a", "gs", "abfs", "abfss", "wasb", "wasbs"})
@@ -93,6 +93,13 @@ def changed_file(folder: Path, file: DataFile) -> str:
     except OSError:
         return f"{file.path} is gone"
     return "" if size_bytes == file.size_bytes else f"{file.path} has another size"
+
+
+def changed(pinned: TablePin, folder: Path) -> str:
+    """Say what is wrong with the anchors and files of a pin; empty when nothing is."""
+    wrong = [changed_anchor(folder, anchor) for anchor in pinned.anchors]
+    wrong += [changed_file(folder, file) for file in pinned.files]
+    return next(filter(None, wrong), "")
 
 
 def library(module: str, extra: str) -> Any:
