@@ -157,6 +157,7 @@ def test_a_lying_header_length_costs_nothing() -> None:
         (_zip([("w.npy", _npy("(3,)"))]), "does not fit"),
         (_zip([("w.npy", _npy())])[:-30], "no directory"),
         (_zip([("w.npy", _npy())])[:-10], "no directory"),
+        (b"PK\x03\x04 and PK\x05\x06\0\0\0", "no directory"),
     ],
 )
 def test_arrays_that_lie_are_opaque(data: bytes, reason: str) -> None:

@@ -85,6 +85,8 @@ def data_offset(source: BoundedSource, member: Member) -> int:
 def _find_directory(source: BoundedSource) -> tuple[int, int, int]:
     """Return the number of members, and offset and size of the directory."""
     tail_bytes = min(source.size_bytes, _END.size + _COMMENT_LIMIT_BYTES)
+    if tail_bytes < _END.size:
+        raise MalformedError("it has no directory; it may be cut off")
     tail = source.read(source.size_bytes - tail_bytes, tail_bytes)
     found = tail.rfind(_END_MARK, 0, tail_bytes - _END.size + len(_END_MARK))
     if found < 0:
