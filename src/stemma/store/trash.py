@@ -2,7 +2,7 @@
 
 Invariants (normative text: ``docs/formats/store.md`` §The trash):
     * Nothing comes back that is not what its name says; what is damaged stays in the trash.
-    * Order: frames, those of greater depth last, and their rows → recipes and their aliases
+    * Order: frames, those of greater depth last, and their rows → aliases of recipes → recipes
       → trees → records; so whatever is there leads to nothing that is missing.
     * A chunk that rests in several frames then is found in one of the least depth.
 
@@ -158,31 +158,34 @@ def _bring_back(store: ObjectStore, trash: Trash, blobs: list[TrashedBlob]) -> N
     """Bring back blobs of one level, and make the rows that find them."""
     for start in range(0, len(blobs), _BATCH):
         batch = blobs[start : start + _BATCH]
+        _index_files(store, trash, batch)  # first: a file shows as soon as its recipe is there
         for blob in batch:
             if store.backend.exists(blob.key):
                 put_sound(store.backend, {blob.key: trash.read(blob)}, _HERE)
         trash.give_back(batch)
-        _index(store, batch)
+        _index_frames(store, batch)
 
 
-def _index(store: ObjectStore, batch: Iterable[TrashedBlob]) -> None:
-    headers: dict[bytes, frames.Header] = {}
+def _index_files(store: ObjectStore, trash: Trash, batch: Iterable[TrashedBlob]) -> None:
     aliases: dict[Digest, Digest] = {}
     for blob in batch:
         name = parse_key(blob.key)
-        if name is None:
-            continue
-        if name.family is Family.FRAME:
+        if name is not None and name.family is Family.RECIPE:
+            aliases[decode_recipe(trash.read(blob), name.digest).sha256] = name.digest
+    if aliases:
+        store.index.add_aliases(aliases)
+
+
+def _index_frames(store: ObjectStore, batch: Iterable[TrashedBlob]) -> None:
+    headers: dict[bytes, frames.Header] = {}
+    for blob in batch:
+        name = parse_key(blob.key)
+        if name is not None and name.family is Family.FRAME:
             data = store.backend.get_range(blob.key, 0, frames.HEADER_LIMIT_BYTES)
             headers[bytes.fromhex(name.hex)] = frames.decode_header(data, blob.key)
-        elif name.family is Family.RECIPE:
-            recipe = decode_recipe(store.backend.get(blob.key), name.digest)
-            aliases[recipe.sha256] = recipe.digest
     if headers:
         store.index.drop_frames(_deeper(store, headers))
         store.index.add({frame: rows_of(header.chunks) for frame, header in headers.items()})
-    if aliases:
-        store.index.add_aliases(aliases)
 
 
 def _deeper(store: ObjectStore, headers: Mapping[bytes, frames.Header]) -> set[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,6 +102,34 @@ def test_a_damaged_object_gives_way_to_what_the_trash_holds(
     restore(store, since=None, is_dry_run=False)
     assert verify(store) == []
     assert _weights(store, lost) == b"a" * 9000
+
+
+class _DiesBeforeAliases(MemoryChunkIndex):
+    """An index that is dead when told of the first alias while ``is_dying``."""
+
+    is_dying = False
+
+    def add_aliases(self, aliases: Mapping[Digest, Digest]) -> None:
+        """Write them, or die."""
+        if self.is_dying and aliases:
+            raise KeyboardInterrupt
+        super().add_aliases(aliases)
+
+
+def test_a_file_comes_back_only_after_what_leads_to_it(tmp_path: Path) -> None:
+    """After a power cut in the middle, doctor would find harm where nobody did any."""
+    index = _DiesBeforeAliases()
+    store = ObjectStore(LocalBackend(tmp_path / "objects"), index)
+    lost = _version(store, tmp_path / "lost", "lost")
+    _collect(store)
+    index.is_dying = True
+    with pytest.raises(KeyboardInterrupt):
+        restore(store, since=None, is_dry_run=False)
+    assert verify(store) == []
+    index.is_dying = False
+    restore(store, since=None, is_dry_run=False)
+    assert verify(store) == []
+    assert _weights(store, lost) == b"lost" * 9000
 
 
 def test_the_trash_is_emptied_of_what_is_old(store: ObjectStore, tmp_path: Path) -> None:
