@@ -3,8 +3,8 @@
 Invariants:
     * Kept for ever: every release with its ancestors, every channel target, every record of
       a release, channel move, configuration or deployment, every tracked tree.
-    * An unreleased candidate is kept until it expires; the candidate of a running run is
-      kept, for it is young.
+    * An unreleased candidate is kept until it expires, and as long as somebody reads it; the
+      candidate of a running run is kept, for it is young.
     * A candidate that is kept as an ancestor never expires.
     * Rows of expired candidates go before their records do, so that no row ever names a
       record that is gone.
@@ -14,7 +14,7 @@ It decides and drops rows; ``stemma.store.gc`` removes objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -46,10 +46,15 @@ class GcRoot:
 
 
 def gc_roots(
-    connection: Connection, now: datetime, expiry: Callable[[str], timedelta]
+    connection: Connection,
+    now: datetime,
+    expiry: Callable[[str], timedelta],
+    leased: Collection[Digest] = (),
 ) -> list[GcRoot]:
     """Return what must stay, each with its first reason."""
     reasons = _lasting(connection)
+    for digest in leased:
+        reasons.setdefault(digest, "being read")
     rows = queries.manifests_of(connection, "")
     for row in rows:
         if _is_young(row, now, expiry):
@@ -61,10 +66,13 @@ def gc_roots(
 
 
 def expired(
-    connection: Connection, now: datetime, expiry: Callable[[str], timedelta]
+    connection: Connection,
+    now: datetime,
+    expiry: Callable[[str], timedelta],
+    leased: Collection[Digest] = (),
 ) -> list[Digest]:
     """Return the manifests of candidates whose time is over and that nothing keeps."""
-    kept = {root.digest for root in gc_roots(connection, now, expiry)}
+    kept = {root.digest for root in gc_roots(connection, now, expiry, leased)}
     return [
         digest
         for digest in (_digest(row) for row in queries.manifests_of(connection, ""))

@@ -15,7 +15,7 @@ It neither captures components nor decides numbers; see ``stemma.catalog.recordi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, final
@@ -168,23 +168,34 @@ class CatalogService(ChannelVerbs):
         with self._database.read() as connection:
             return queries.tracked_trees(connection)
 
-    def gc_roots(self, now: datetime, expiry: Callable[[str], timedelta]) -> list[GcRoot]:
+    def gc_roots(
+        self,
+        now: datetime,
+        expiry: Callable[[str], timedelta],
+        leased: Collection[Digest] = (),
+    ) -> list[GcRoot]:
         """Return what must stay, each with its first reason.
 
         Args:
             now: The moment.
             expiry: How long an unreleased candidate of a model stays.
+            leased: What is being read.
         """
         with self._database.read() as connection:
-            return candidates.gc_roots(connection, now, expiry)
+            return candidates.gc_roots(connection, now, expiry, leased)
 
-    def forget_expired(self, now: datetime, expiry: Callable[[str], timedelta]) -> list[Digest]:
+    def forget_expired(
+        self,
+        now: datetime,
+        expiry: Callable[[str], timedelta],
+        leased: Collection[Digest] = (),
+    ) -> list[Digest]:
         """Drop the rows of expired candidates, before their records are collected.
 
         Returns the digests of their manifests.
         """
         with self._database.write() as connection:
-            expired = candidates.expired(connection, now, expiry)
+            expired = candidates.expired(connection, now, expiry, leased)
             queries.delete_candidates(connection, [str(digest) for digest in expired])
         return expired
 

@@ -398,6 +398,20 @@ class StorageVerbs(Protocol):
         """Keep a tracked file's or folder's tree from garbage collection."""
         ...
 
+    def reading(self, content: Digest) -> AbstractContextManager[None]:
+        """Keep a version or tree from garbage collection while it is read.
+
+        Released versions are kept anyway.  Others survive a collection meanwhile, even when
+        their time is over; one that is under way is waited for, unless it keeps this.
+
+        Args:
+            content: Digest of a manifest, or of a tree.
+
+        Raises:
+            LockedError: If that collection lasts longer than the timeout.
+        """
+        ...
+
     def collect_garbage(
         self,
         *,

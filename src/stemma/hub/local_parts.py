@@ -13,6 +13,7 @@ from stemma.catalog.releasing import Releaser
 from stemma.catalog.service import CatalogService
 from stemma.db.engine import Database
 from stemma.domain.policy import ModelPolicy, parse_policy
+from stemma.store.leases import Leases
 from stemma.store.locks import StoreLock
 from stemma.store.objects import ObjectStore
 from stemma.tracking.service import RunService
@@ -33,6 +34,7 @@ class LocalParts:
         models: Raw policy tables by model.
         objects: Content store.
         lock: Store lock.
+        leases: What is being read.
         lock_timeout_seconds: How long to wait for it.
         database: Rows; closed with the hub.
         catalog: Versions, releases, channels.
@@ -49,6 +51,7 @@ class LocalParts:
     models: Mapping[str, Mapping[str, object]]
     objects: ObjectStore
     lock: StoreLock
+    leases: Leases
     lock_timeout_seconds: float
     database: Database
     catalog: CatalogService

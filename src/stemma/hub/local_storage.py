@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,13 +19,19 @@ from stemma.catalog.harm import ObjectProblem, find_harm
 from stemma.catalog.pointer_files import SUFFIX, find_pointers
 from stemma.catalog.pointers import read_pointer
 from stemma.catalog.rows import MANIFEST
-from stemma.domain.digest import Digest
-from stemma.domain.errors import IntegrityError, InvalidInputError
+from stemma.domain.digest import Algorithm, Digest
+from stemma.domain.errors import (
+    DeniedError,
+    IntegrityError,
+    InvalidInputError,
+    LockedError,
+    UnavailableError,
+)
 from stemma.hub.base import TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.portions import LeftElsewhere, absences_with_portions, find_left, portion_roots
 from stemma.store.gc import GcReport, collect
-from stemma.store.keys import parse_key
+from stemma.store.keys import parse_key, record_key
 from stemma.store.objects import ObjectStore
 from stemma.store.trash import RestoreReport, TrashHolding, empty, holding, restore
 from stemma.store.verify import verify
@@ -44,6 +51,42 @@ class LocalStorage(StorageVerbs):
         self._parts.catalog.track(path, content)
 
     @override
+    @contextmanager
+    def reading(self, content: Digest) -> Iterator[None]:
+        parts = self._parts
+        if parts.catalog.versions_of(content):
+            yield  # released: kept for ever
+            return
+        lease = parts.leases.take(content)
+        try:
+            if lease is not None:
+                self._outwait_collection(content)
+                yield
+            else:
+                # Who may only read shares the lock, where there is one.
+                with ExitStack() as stack:
+                    with suppress(DeniedError, UnavailableError):
+                        waiting = parts.lock.shared(timeout_seconds=parts.lock_timeout_seconds)
+                        stack.enter_context(waiting)
+                    yield
+        finally:
+            if lease is not None:
+                lease.release()
+
+    def _outwait_collection(self, content: Digest) -> None:
+        """Wait for a collection that began before the lease, unless it keeps this anyway."""
+        parts = self._parts
+        try:
+            with parts.lock.shared(timeout_seconds=0):
+                return
+        except LockedError:
+            roots = parts.catalog.gc_roots(parts.clock(), self._expiry)
+            if any(root.digest == content for root in roots):
+                return
+        with parts.lock.shared(timeout_seconds=parts.lock_timeout_seconds):
+            pass
+
+    @override
     def collect_garbage(
         self,
         *,
@@ -59,10 +102,11 @@ class LocalStorage(StorageVerbs):
         with parts.lock.exclusive(timeout_seconds=parts.lock_timeout_seconds):
             # First, for a full disk has no room to forget rows in; the trash has no rows.
             freed = self._emptied(None, is_dry_run=is_dry_run) if is_final else TrashHolding()
+            leased = [it for it in parts.leases.living() if _is_stored(parts.objects, it)]
             if not is_dry_run:
                 # Rows first: a row must not outlive its record.
-                parts.catalog.forget_expired(now, self._expiry)
-            roots = parts.catalog.gc_roots(now, self._expiry)
+                parts.catalog.forget_expired(now, self._expiry, leased)
+            roots = parts.catalog.gc_roots(now, self._expiry, leased)
             report = collect(
                 parts.objects,
                 [
@@ -136,6 +180,13 @@ class LocalStorage(StorageVerbs):
             for problem in rows.problems
         ]
         return examine_files(parts.root, parts.objects, findings, rows.rows_checked)
+
+
+def _is_stored(objects: ObjectStore, digest: Digest) -> bool:
+    """Whether a manifest or tree is here; of what is read from a remote nothing is to be kept."""
+    if digest.algorithm is Algorithm.SHA256:
+        return objects.backend.exists(record_key(MANIFEST, digest))
+    return objects.has_tree(digest)
 
 
 def examine_files(

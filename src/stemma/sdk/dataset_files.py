@@ -55,16 +55,20 @@ class _OpenFile(io.BufferedReader):
 class DatasetFiles:
     """One dataset as a version used it, or as it is tracked: what it is, and its files."""
 
-    def __init__(self, found: component.Dataset | Tracked, ref: str = "") -> None:
+    def __init__(
+        self, found: component.Dataset | Tracked, ref: str = "", manifest: Digest | None = None
+    ) -> None:
         """Stand for the dataset of a manifest, or for what a pointer names.
 
         Args:
             found: Which one.
             ref: Version it was found in.
+            manifest: The version's manifest.
         """
         self._found = found
         self._ref = ref
-        self._project = OpenProject()
+        self._kept = self._content if manifest is None else manifest
+        self._project = OpenProject(self._kept)
 
     @property
     def _record(self) -> component.Dataset:
@@ -109,7 +113,7 @@ class DatasetFiles:
 
     def path(self) -> Path:
         """Return its only file, or its folder, verified; not to be written to."""
-        with closing(open_hub()) as hub:
+        with closing(open_hub()) as hub, hub.reading(self._kept):
             folder = materialise(hub, self._content, self._owner())
         files = [path for path in folder.rglob("*") if path.is_file()]
         return files[0] if len(files) == 1 and self._found.format != "folder" else folder

@@ -254,7 +254,8 @@ def data(ref: str, name: str = "") -> Dataset:
             return Dataset(tracked)
         models = {view.name for view in hub.list_models()}
         if "@" in ref or ref in models:
-            return Dataset(_choose(hub.resolve(ref).manifest, ref, name), ref)
+            view = hub.resolve(ref)
+            return Dataset(_choose(view.manifest, ref, name), ref, view.digest)
         return _search(hub, ref, models)
 
 
@@ -287,9 +288,10 @@ def _search(hub: Hub, name: str, models: set[str]) -> Dataset:
         if run.state is not RunState.FINISHED or run.start.model not in models:
             continue
         ref = f"{run.start.model}@{run.id}"
-        for dataset in hub.resolve(ref).manifest.datasets.datasets:
+        view = hub.resolve(ref)
+        for dataset in view.manifest.datasets.datasets:
             if dataset.name == name:
-                return Dataset(dataset, ref)
+                return Dataset(dataset, ref, view.digest)
             seen.add(dataset.name)
     near = suggest(name, seen)
     raise NotFoundError(

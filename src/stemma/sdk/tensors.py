@@ -28,7 +28,7 @@ class Tensors:
     def __init__(self, view: VersionView) -> None:
         """Open nothing yet."""
         self._view = view
-        self._project = OpenProject()
+        self._project = OpenProject(view.digest)
         self._opened: tuple[Parts, VersionTensors] | None = None
         self._guard = Lock()
 

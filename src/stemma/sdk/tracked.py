@@ -50,7 +50,7 @@ class Tracked:
 
     def capture(self) -> component.Dataset:
         """Read all of it."""
-        with closing(open_hub()) as hub:
+        with closing(open_hub()) as hub, hub.reading(self.pointer.content):
             folder = materialise(hub, self.pointer.content, Owner(what=self.source))
         content = folder if self.pointer.kind == "folder" else folder / self.name
         found = capture_dataset_path(self.name, content, DatasetRole.TRAINING)

@@ -234,7 +234,8 @@ def _materialise(
     manifest = view.manifest
     part = manifest.artifact if component == "artifact" else manifest.architecture
     owner = Owner(what=f"the {component} of {view.label}", ref=view.label, component=component)
-    return materialise(hub, part.content, owner)
+    with hub.reading(view.digest):
+        return materialise(hub, part.content, owner)
 
 
 def _load(hub: LocalHub, view: VersionView, options: LoadOptions) -> Any:

@@ -38,6 +38,7 @@ from stemma.server.settings_files import PROJECT_FILE
 from stemma.server.state_folder import STATE_FOLDER
 from stemma.store.backends.local import LocalBackend
 from stemma.store.index import ChunkLocation, MemoryChunkIndex
+from stemma.store.leases import Leases
 from stemma.store.locks import StoreLock
 from stemma.store.objects import ObjectStore
 from stemma.tracking.service import RunService
@@ -135,6 +136,7 @@ def open_hub(start: Path | None = None) -> LocalHub:
             models=settings.models,
             objects=objects,
             lock=StoreLock(state),
+            leases=Leases(state),
             lock_timeout_seconds=settings.lock_timeout_seconds,
             database=database,
             catalog=catalog,

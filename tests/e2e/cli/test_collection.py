@@ -13,6 +13,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from stemma.cli.restoring import Wanted, params_bytes, plan, restore
 from stemma.hub.local import LocalHub
 from stemma.server.wiring import open_hub
 from stemma.store.gc import GcReport
@@ -77,6 +78,22 @@ def test_what_was_collected_by_mistake_comes_back(stemma: Stemma, project: Path,
     checkout = stemma("checkout", f"toy@{run}", "--to", "back")
     assert checkout.returncode == 0, checkout.stderr
     assert stemma("release", "toy").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_collection_beside_a_checkout_of_an_expired_run_spares_it(
+    project: Path, run: str, tmp_path: Path
+) -> None:
+    """A long checkout would end in the middle, its version gone."""
+    with closing(open_hub(project)) as hub:
+        view = hub.resolve(f"toy@{run}")
+        with hub.reading(view.digest):
+            spared = _collect(project, days=40)
+            files = plan(hub, hub.resolve(f"toy@{run}"), Wanted(parts=("artifact",)))
+            assert restore(hub, tmp_path / "back", files, {}, lambda _: None) == len(files)
+            assert params_bytes(hub, view.manifest)
+        assert (spared.removed, hub.doctor().is_healthy) == ((), True)
+        assert _collect(project, days=40).removed
 
 
 @pytest.mark.slow

@@ -76,11 +76,12 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
     with opened_hub() as hub:
         view = hub.resolve(options["ref"])
         target = options["target"] or Path(_folder_name(view))
-        payload, card = _restore(console, hub, view, (target, wanted), options)
-        if options["has_environment"] and not options["is_dry_run"]:
-            python = _environment(hub, view, target)
-            payload["python"] = str(python)
-            card.append(f"  environment  {python}")
+        with hub.reading(view.digest):
+            payload, card = _restore(console, hub, view, (target, wanted), options)
+            if options["has_environment"] and not options["is_dry_run"]:
+                python = _environment(hub, view, target)
+                payload["python"] = str(python)
+                card.append(f"  environment  {python}")
     console.show(Answer(payload=payload, card=card))
     return ExitCode.DONE
 
@@ -196,7 +197,8 @@ def _tensor(options: _Options) -> Answer:
     target = options["target"] or Path(f"{_file_name(name)}.npy")
     with opened_remotes() as hub:
         view = hub.resolve(options["ref"])
-        read = VersionTensors(Parts(hub), view).read(name)
+        with hub.reading(view.digest):
+            read = VersionTensors(Parts(hub), view).read(name)
     array = read.array()
     data = io.BytesIO()
     np.save(data, array, allow_pickle=False)
