@@ -71,7 +71,6 @@ class LocalTracked(LocalRemotes):
                 tracked.plan_pull(journey)
                 onward.plan_more(tracked.plan)
                 tracked.copy(journey)
-                tracked.keep()
             tracked.place(noted)
         return _joined(before, tracked.told(remote, noted))
 

@@ -7,7 +7,8 @@ Invariants:
     * Everything is planned before anything is copied, and copied together: many small files
       cost few requests.  Only when that fails, path by path, so that what fails has a name.
     * A path that cannot be copied is refused by name; others are copied all the same.
-    * What is pulled has its row before anything of it is written into the working tree.
+    * What is pulled has its row as soon as it is in the working tree, and not before: the row
+      says what was last put there, so that a pull that is cut off knows what is unchanged.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from stemma.catalog.pointers import Pointer
+from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, IntegrityError, NotFoundError, StemmaError
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.remotes import (
@@ -27,7 +29,7 @@ from stemma.hub.remotes import (
     TransferOutcome,
     TransferRequest,
 )
-from stemma.hub.tracked_paths import is_stored, place, read_tracked
+from stemma.hub.tracked_paths import Placing, is_stored, place, read_tracked
 from stemma.store.keys import tree_key
 from stemma.store.sides import Side
 from stemma.store.transfer import Content, Plan, Transfer
@@ -166,40 +168,43 @@ class TrackedCopy:
                 except IntegrityError as error:
                     self._refuse(path, error, journey)
 
-    def keep(self) -> None:
-        """Give what came its rows, which keep it from garbage collection as ``add`` does."""
-        for path, found in self._paths.items():
-            if found.is_copied and not found.is_refused and not self._request.is_dry_run:
-                self._parts.catalog.track(path, found.pointer.content)
-
     def place(self, noted: Noted) -> None:
-        """Write what is missing into the working tree."""
+        """Write what is missing or outdated into the working tree; its rows keep it from then on.
+
+        Until then the pointers do, from garbage collection.
+        """
+        before = self._parts.catalog.tracked()
         for path, found in self._paths.items():
             if found.is_refused or found.note:
                 continue
             if self._request.is_dry_run and found.is_copied:
                 found.written_count = int(not (self._parts.root / path).exists())
                 continue
+            content = found.pointer.content
             try:
-                self._place(path, found)
+                is_there = self._place(path, found, before.get(path))
             except StemmaError as error:
                 noted.refuse(path, error)
+                continue
+            if is_there and before.get(path) != content:
+                self._parts.catalog.track(path, content)
 
-    def _place(self, path: str, found: _Found) -> None:
+    def _place(self, path: str, found: _Found, before: Digest | None) -> bool:
+        """Write a path out; returns whether it is there now."""
         request = self._request
         placed = place(
             self._parts.objects,
             self._parts.root,
             path,
             found.pointer,
-            is_forced=request.is_forced,
-            is_dry_run=request.is_dry_run,
+            Placing(before, is_forced=request.is_forced, is_dry_run=request.is_dry_run),
         )
         found.written_count = placed.written_count
         if placed.differing_count:
             name = shlex.quote(path)
             found.note = "differs from its pointer and was left as it is"
             found.hint = f"stemma pull {name} --force, or keep yours: stemma add {name}"
+        return not (placed.differing_count or request.is_dry_run)
 
     def told(self, remote: Remote, noted: Noted) -> TransferOutcome:
         """Return what became of the paths."""

@@ -2,7 +2,8 @@
 
 Invariants:
     * A file that is there and differs is never replaced, nor a part of a folder written beside
-      it, unless forced.  Files of a folder that its pointer does not name stay.
+      it, unless forced or it is what the pointer named when it was last put here.
+    * Files of a folder stay that neither its pointer names nor named then.
     * Every byte is verified before it has its name; a folder that is missing appears whole.
     * Nothing is written through a link.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +44,7 @@ class Placed:
     """What became of one path in the working tree.
 
     Attributes:
-        written_count: Files that were, or would be, written.
+        written_count: Files that were, or would be, written or removed.
         differing_count: Files that are there and differ, and were left.
     """
 
@@ -71,73 +73,119 @@ def is_stored(objects: ObjectStore, pointer: Pointer) -> bool:
     return all(entry.digest is None or objects.has(entry.digest) for entry in entries)
 
 
-def place(
-    objects: ObjectStore,
-    root: Path,
-    path: str,
-    pointer: Pointer,
-    *,
-    is_forced: bool = False,
-    is_dry_run: bool = False,
-) -> Placed:
-    """Write out what is missing of a tracked path.
+class Placing(NamedTuple):
+    """How to write out a tracked path.
+
+    ``before`` is the tree that was last put there, if any: files that are as it says are
+    unchanged.  ``is_forced`` replaces files that differ, ``is_dry_run`` only looks.
+    """
+
+    before: Digest | None = None
+    is_forced: bool = False
+    is_dry_run: bool = False
+
+
+def place(objects: ObjectStore, root: Path, path: str, pointer: Pointer, how: Placing) -> Placed:
+    """Write out what is missing or outdated of a tracked path.
 
     Args:
         objects: The store, which holds it.
         root: The project's folder.
         path: The tracked path, relative to it.
         pointer: What its pointer says.
-        is_forced: Replace files that differ.
-        is_dry_run: Only look.
+        how: What may be replaced.
 
     Raises:
         IntegrityError: If what is stored is damaged.
     """
     target = root / path
-    entries = objects.read_tree(pointer.content).entries
-    if pointer.kind == "folder" and not target.exists() and not target.is_symlink():
-        if not is_dry_run:
+    is_folder = pointer.kind == "folder"
+    if is_folder and not target.exists() and not target.is_symlink():
+        if not how.is_dry_run:
             objects.export_tree(pointer.content, target)
-        return Placed(written_count=len(entries))
-    if pointer.kind == "folder":
-        base, wanted = target, {entry.path: entry for entry in entries}
-    else:
-        if len(entries) != 1 or entries[0].digest is None:
-            raise IntegrityError(
-                f"{path}: its pointer says a file, and its content is a folder",
-                code="pointer-damaged",
-                hint=f"git checkout -- {path}{SUFFIX}, or stemma add {path}",
-            )
-        # A pointer that was renamed keeps the old name in its tree.
-        base, wanted = target.parent, {target.name: entries[0]}
-    missing, differing = _compare(root, base, wanted, is_folder=pointer.kind == "folder")
-    if differing and not is_forced:
-        return Placed(differing_count=len(differing))
-    if not is_dry_run:
-        _write(objects, base, {name: wanted[name] for name in sorted({*missing, *differing})})
-    return Placed(written_count=len(missing) + len(differing))
+        return Placed(written_count=len(objects.read_tree(pointer.content).entries))
+    base = target if is_folder else target.parent
+    wanted = _named(objects, pointer.content, target, is_folder=is_folder)
+    if wanted is None:
+        raise IntegrityError(
+            f"{path}: its pointer says a file, and its content is a folder",
+            code="pointer-damaged",
+            hint=f"git checkout -- {path}{SUFFIX}, or stemma add {path}",
+        )
+    earlier = None
+    if how.before is not None and how.before != pointer.content and objects.has_tree(how.before):
+        earlier = _named(objects, how.before, target, is_folder=is_folder)
+    found = _compare(root, base, wanted, earlier or {}, is_folder=is_folder)
+    if found.changed and not how.is_forced:
+        return Placed(differing_count=len(found.changed))
+    names = sorted({*found.missing, *found.outdated, *(found.changed & wanted.keys())})
+    if not how.is_dry_run:
+        _write(objects, base, {name: wanted[name] for name in names})
+        _remove(base, found.stale)
+    return Placed(written_count=len(names) + len(found.stale))
+
+
+def _named(
+    objects: ObjectStore, content: Digest, target: Path, *, is_folder: bool
+) -> dict[str, TreeEntry] | None:
+    """Return the entries of a tree by name; nothing when it is no file as it should be."""
+    entries = objects.read_tree(content).entries
+    if is_folder:
+        return {entry.path: entry for entry in entries}
+    if len(entries) != 1 or entries[0].digest is None:
+        return None
+    # A pointer that was renamed keeps the old name in its tree.
+    return {target.name: entries[0]}
+
+
+class _Standing(NamedTuple):
+    """Names by how they stand.
+
+    ``changed`` stand for something of the user's, ``outdated`` for what they stood for earlier,
+    as do the ``stale``, which are wanted no longer.
+    """
+
+    missing: set[str]
+    changed: set[str]
+    outdated: set[str]
+    stale: set[str]
 
 
 def _compare(
-    root: Path, base: Path, wanted: Mapping[str, TreeEntry], *, is_folder: bool
-) -> tuple[list[str], list[str]]:
-    """Return the names that are missing, and those that stand for something else."""
+    root: Path,
+    base: Path,
+    wanted: Mapping[str, TreeEntry],
+    earlier: Mapping[str, TreeEntry],
+    *,
+    is_folder: bool,
+) -> _Standing:
+    """Look at every name that is wanted or was earlier."""
     if is_folder and (base.is_symlink() or not base.is_dir()):
-        return [], list(wanted)
-    there = {name for name in wanted if os.path.lexists(base / name)}
-    barred = {name for name in wanted if _is_barred(base, name)}
-    plain = {name for name in there - barred if _is_plain(base / name)}
+        return _Standing(set(), set(wanted), set(), set())
+    every = {**earlier, **wanted}
+    barred = {name for name in every if _is_barred(base, name)}
+    there = {name for name in every.keys() - barred if os.path.lexists(base / name)}
+    plain = {name for name in there if _is_plain(base / name)}
     # The names that ``stemma add`` looks at, so that both remember the same.
     names = list(list_folder(base).files) if is_folder else list(plain)
     digests: dict[str, Digest] = {}
     if names:
         seen = stat_cache.survey(root / ".stemma", base, names, now_ns=time.time_ns())
-        expected = {name: wanted[name].digest for name in plain}
+        expected = {name: every[name].digest for name in plain}
         digests = stat_cache.compared(seen, {k: v for k, v in expected.items() if v is not None})
-    differing = barred | {
-        name for name in there if not _is_same(base / name, wanted[name], digests.get(name))
-    }
-    return sorted(wanted.keys() - there - barred), sorted(differing)
+
+    def differs(name: str, entries: Mapping[str, TreeEntry]) -> bool:
+        entry = entries.get(name)
+        return entry is None or not _is_same(base / name, entry, digests.get(name))
+
+    unlike = {name for name in there if differs(name, wanted)}
+    mine = {name for name in unlike if differs(name, earlier)}
+    return _Standing(
+        missing=wanted.keys() - there - barred,
+        changed=mine | (barred & wanted.keys()),
+        outdated=(unlike - mine) & wanted.keys(),
+        stale=(unlike - mine) - wanted.keys(),
+    )
 
 
 def _is_same(path: Path, entry: TreeEntry, digest: Digest | None) -> bool:
@@ -171,3 +219,14 @@ def _write(objects: ObjectStore, base: Path, entries: Mapping[str, TreeEntry]) -
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.unlink(missing_ok=True)
                 link.symlink_to(entry.target)
+
+
+def _remove(base: Path, names: Collection[str]) -> None:
+    """Remove files, and the folders that they leave empty."""
+    with translated_os_errors(f"remove files of {base}"):
+        for name in names:
+            (base / name).unlink(missing_ok=True)
+        parents = {parent for name in names for parent in Path(name).parents} - {Path()}
+        for parent in sorted(parents, key=lambda path: len(path.parts), reverse=True):
+            with suppress(OSError):  # there is more in it
+                (base / parent).rmdir()

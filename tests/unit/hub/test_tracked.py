@@ -322,3 +322,67 @@ def test_a_pointer_that_lies_about_its_kind_is_refused(here: LocalHub) -> None:
     came = here.pull(TransferRequest(paths=("other",)))
     assert _codes(came) == {"other": "pointer-damaged"}
     assert not (root / "other").exists()
+
+
+def _newer(here: LocalHub, there: LocalHub) -> dict[str, bytes]:
+    """Change, add and remove files here, push, and bring the pointers over as git does."""
+    root = here.project_root
+    here.push(TransferRequest())
+    there.pull(TransferRequest())
+    (root / "data/images/a/4.bin").unlink()
+    files = {f"data/images/a/{number}.bin": bytes([number]) * 3_000 for number in range(1, 4)}
+    files |= {"data/images/a/0.bin": b"new", "data/images/b/5.bin": b"5" * 10}
+    _track(here, "data/images", files)
+    _track(here, "data/train.csv", {"data/train.csv": b"1,3\n" * 9_000})
+    assert not (root / "data/images/a/4.bin").exists()
+    here.push(TransferRequest())
+    for name in ("data/train.csv.stemma", "data/images.stemma"):
+        (there.project_root / name).write_bytes((root / name).read_bytes())
+    return _files(root)
+
+
+def test_unchanged_data_follows_its_pointer(here: LocalHub, there: LocalHub) -> None:
+    """After every `git pull` data would need --force, which replaces work as well."""
+    root = there.project_root
+    old = _files(here.project_root)
+    new = _newer(here, there)
+    for files in (new, old, new):  # the last two as after `git switch`: all of it is stored here
+        for name in ("data/train.csv.stemma", "data/images.stemma"):
+            (root / name).write_bytes(files[name])
+        came = there.pull(TransferRequest())
+        assert [item.note for item in came.tracked] == ["", ""]
+        assert _files(root) == files
+        assert there.pull(TransferRequest()).tracked == ()
+
+
+@pytest.mark.parametrize("name", ["data/images/a/0.bin", "data/images/a/4.bin"])
+def test_changed_data_does_not_follow_its_pointer(
+    here: LocalHub, there: LocalHub, name: str
+) -> None:
+    """Work that was not added yet would be overwritten, or removed, by somebody's newer data."""
+    new = _newer(here, there)
+    (there.project_root / name).write_bytes(b"mine")
+    before = _files(there.project_root)
+    came = there.pull(TransferRequest())
+    assert [bool(item.note) for item in came.tracked] == [True, False]
+    assert _files(there.project_root) == {**before, "data/train.csv": new["data/train.csv"]}
+    # Back as it was, it is unchanged again.
+    (there.project_root / name).write_bytes(bytes([int(name[-5])]) * 3_000)
+    there.pull(TransferRequest())
+    assert _files(there.project_root) == new
+
+
+def test_a_pull_that_was_cut_off_between_files_goes_on(here: LocalHub, there: LocalHub) -> None:
+    """Half of a folder would be new, and all of it refused from then on."""
+    new = _newer(here, there)
+    (there.project_root / "data/images/a/0.bin").write_bytes(b"new")
+    there.pull(TransferRequest())
+    assert _files(there.project_root) == new
+
+
+def test_files_that_nobody_tracked_stay(here: LocalHub, there: LocalHub) -> None:
+    """Notes beside the images would be gone with the first newer version."""
+    new = _newer(here, there)
+    (there.project_root / "data/images/mine.txt").write_text("mine", encoding="utf-8")
+    there.pull(TransferRequest())
+    assert _files(there.project_root) == {**new, "data/images/mine.txt": b"mine"}
