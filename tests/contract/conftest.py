@@ -12,10 +12,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
+from sqlalchemy import column, insert, inspect
+from sqlalchemy import table as sa_table
 
 from stemma.catalog.service import CatalogService
 from stemma.db.chunk_index import SqlChunkIndex
+from stemma.db.columns import metadata
 from stemma.db.engine import Database
+from stemma.db.migrations.upgrade import configuration
+from stemma.db.rows import row_digest, sealed_columns
+from stemma.db.tables import alembic_version, runs
 from stemma.delivery.records.service import DeliveryService
 from stemma.domain.component import (
     ArchitectureComponent,
@@ -230,3 +237,31 @@ def sqlite_project(tmp_path: Path) -> Iterator[Project]:
 def make_manifest() -> Callable[..., Manifest]:
     """Return the maker of small manifests."""
     return manifest
+
+
+@pytest.fixture
+def make_old() -> Callable[[Database], None]:
+    """Turn a database of today into the one that 0.1 made of the same rows."""
+    return _make_old
+
+
+def _make_old(database: Database) -> None:
+    newer = {"experiment", "name", "deleted_at"}
+    with database.write() as connection:
+        rows = {
+            table.name: [dict(row) for row in connection.execute(table.select()).mappings()]
+            for table in metadata.sorted_tables
+        }
+        for table in (*reversed(metadata.sorted_tables), alembic_version):
+            table.drop(connection)
+        command.upgrade(configuration(connection), "0001")
+        for name in set(inspect(connection).get_table_names()) & rows.keys():
+            kept = rows[name]
+            if name == "runs":
+                kept = [{key: run[key] for key in run.keys() - newer} for run in kept]
+                for run in kept:
+                    ordered = [run[key] for key in sealed_columns(runs) if key not in newer]
+                    run["row_digest"] = row_digest("runs", ordered)
+            if kept:
+                names = list(kept[0])
+                connection.execute(insert(sa_table(name, *map(column, names))), kept)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import text
 
-from stemma.catalog.delivery_queries import UNRECORDED
 from stemma.catalog.doctor import examine
 from stemma.catalog.rebuild import rebuild
 from stemma.catalog.resolve import resolve
 from stemma.db.engine import Database
-from stemma.db.tables import SEALED_TABLES, alembic_version, configurations, deployments, meta
+from stemma.db.schema import SEALED_TABLES
+from stemma.db.tables import meta
 from stemma.delivery.values import MetricPost, RollbackReport
 from stemma.domain import canonical
 from stemma.domain.configuration import Configuration
@@ -155,14 +155,13 @@ def test_doctor_finds_what_is_wrong_with_delivery(
     assert kind in kinds(project)
 
 
-def test_a_database_of_0_1_is_rebuilt(project: Project) -> None:
+def test_a_database_of_0_1_is_rebuilt(
+    project: Project, make_old: Callable[[Database], None]
+) -> None:
     """A damaged database of an older program could not be made again."""
     fill(project)
     before = dump(project.database)
-    with project.database.write() as connection:
-        for table in (*UNRECORDED, deployments, configurations):
-            table.drop(connection)
-        connection.execute(update(alembic_version).values(version_num="0001"))
+    make_old(project.database)
     project.close()
     rebuild(project.url, project.backend)
     project.open()

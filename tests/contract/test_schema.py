@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, insert, inspect, select, update
+from sqlalchemy import Connection, create_engine, insert, inspect, select
 from sqlalchemy.engine import make_url
 
+from stemma.db.columns import metadata
 from stemma.db.engine import Database
 from stemma.db.migrations.upgrade import configuration, upgrade
 from stemma.db.rows import check_all, seal
 from stemma.db.schema import HEAD, REVISIONS, read_revision
-from stemma.db.tables import (
-    alembic_version,
-    configurations,
-    deployments,
-    metadata,
-    models,
-    rollbacks,
-    rollout_events,
-    rollout_metrics,
-    rollouts,
-)
-
-DELIVERY = (configurations, deployments, rollouts, rollout_events, rollout_metrics, rollbacks)
-"""Tables that revision 0002 brought."""
+from stemma.db.tables import models, runs
+from stemma.db.tracking_tables import experiments
+from stemma.domain.run import RunId, RunRecord, RunStart, RunState
+from stemma.tracking.queries import insert_run
 
 
 def describe(connection: Connection) -> dict[str, object]:
@@ -82,19 +75,31 @@ def test_migrations_from_zero_give_the_same_tables(database_url: str, tmp_path: 
     engine.dispose()
 
 
-def test_a_database_of_0_1_is_brought_up_to_date_and_keeps_its_rows(database_url: str) -> None:
+def test_a_database_of_0_1_is_brought_up_to_date_and_keeps_its_rows(
+    database_url: str, make_old: Callable[[Database], None]
+) -> None:
     """Whoever upgrades the program would lose their versions, or could not go on."""
     Database.open(database_url, may_create=True).close()
-    with Database.open(database_url, may_create=False) as opened, opened.write() as connection:
-        for table in DELIVERY:
-            table.drop(connection)
-        connection.execute(update(alembic_version).values(version_num="0001"))
-        connection.execute(insert(models).values(seal(models, {"name": "digits"})))
+    run = RunRecord(
+        id=RunId("r-00000001"),
+        start=RunStart(model="digits"),
+        state=RunState.FAILED,
+        started_at=datetime(2026, 5, 3, tzinfo=UTC),
+    )
+    with Database.open(database_url, may_create=False) as opened:
+        with opened.write() as connection:
+            connection.execute(insert(models).values(seal(models, {"name": "digits"})))
+            insert_run(connection, run)
+        make_old(opened)
     with Database.open(database_url, may_create=False) as opened, opened.read() as connection:
         assert set(describe(connection)) == set(metadata.tables)
         assert [row.name for row in check_all(models, connection.execute(select(models)))] == [
             "digits"
         ]
+        [kept] = check_all(runs, connection.execute(select(runs)))
+        [experiment] = check_all(experiments, connection.execute(select(experiments)))
+        assert (kept.id, kept.experiment) == (run.id, experiment.id)
+        assert (experiment.name, experiment.created_at) == ("digits", kept.started_at)
         assert read_revision(connection) == HEAD
 
 

@@ -56,7 +56,10 @@ def size_text(size_bytes: int) -> str:
 
 
 def diff_components(
-    before: VersionFacts, after: VersionFacts, sources: tuple[Sources, Sources], stored_bytes: int
+    before: VersionFacts,
+    after: VersionFacts,
+    sources: tuple[Sources, Sources],
+    stored_bytes: int | None,
 ) -> tuple[ComponentDiff, ...]:
     """Compare two versions.
 
@@ -64,7 +67,7 @@ def diff_components(
         before: A.
         after: B.
         sources: Source texts of A and B.
-        stored_bytes: Bytes that B's artifact adds to the store beside A's.
+        stored_bytes: Bytes that B's artifact adds to the store beside A's, where that is known.
     """
     return (
         _architecture(before, after),
@@ -248,7 +251,7 @@ def _change(
     return f"{name} {text(before[name])} → {text(after[name])}"
 
 
-def _artifact(before: VersionFacts, after: VersionFacts, stored_bytes: int) -> ComponentDiff:
+def _artifact(before: VersionFacts, after: VersionFacts, stored_bytes: int | None) -> ComponentDiff:
     left, right = before.manifest.artifact, after.manifest.artifact
     if left.identity == right.identity:
         return ComponentDiff(
@@ -260,7 +263,8 @@ def _artifact(before: VersionFacts, after: VersionFacts, stored_bytes: int) -> C
         changed = sum(1 for name in new if old.get(name) != new[name])
         noun = "tensor" if len(new) == 1 else "tensors"
         parts.append(f"{changed} of {len(new)} {noun} changed")
-    parts.append(f"{size_text(stored_bytes)} stored")
+    if stored_bytes is not None:
+        parts.append(f"{size_text(stored_bytes)} stored")
     formats = {file.format for file in left.files}, {file.format for file in right.files}
     details = [f"- format {name}" for name in sorted(formats[0] - formats[1])]
     details += [f"+ format {name}" for name in sorted(formats[1] - formats[0])]

@@ -21,10 +21,9 @@ from stemma.db.engine import Database
 from stemma.db.mark import is_mark_damaged, mark_path
 from stemma.db.rows import Value, is_sound, name_row
 from stemma.db.salvage import engine_complaints, read_rows
-from stemma.db.schema import read_generation
+from stemma.db.schema import SEALED_TABLES, read_generation
 from stemma.db.seal import Claim, SealState
 from stemma.db.tables import (
-    SEALED_TABLES,
     channel_moves,
     configurations,
     deployments,

@@ -7,6 +7,7 @@ that turns a manifest's blobs into them.  It measures nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import cast
 
 from stemma.domain import canonical
@@ -17,26 +18,34 @@ from stemma.domain.manifest import Manifest
 from stemma.store.objects import ObjectStore
 
 
-def load_facts(objects: ObjectStore, manifest: Manifest) -> VersionFacts:
+def load_facts(
+    objects: ObjectStore, manifest: Manifest, absent: Collection[Digest] = ()
+) -> VersionFacts:
     """Load structure, tokens, tensor digests and hyperparameters of ``manifest``.
+
+    Args:
+        objects: Where they are stored.
+        manifest: The version.
+        absent: Contents that were left elsewhere; what they would tell stays empty.
 
     Raises:
         IntegrityError: If a blob is missing, flipped or not of its form.
     """
     architecture = manifest.architecture
     structure = Structure()
-    if architecture.structure is not None:
+    if architecture.structure is not None and architecture.structure not in absent:
         structure = canonical.decode(
             objects.read_bytes(architecture.structure), Structure, what="structure"
         )
-    tokens = cast("list[str]", _json(objects, architecture.tokens, []))
-    tensors = cast("dict[str, str]", _json(objects, manifest.artifact.tensors, {}))
+    tokens = _json(objects, architecture.tokens, [], absent)
+    tensors = _json(objects, manifest.artifact.tensors, {}, absent)
+    is_absent = manifest.hyperparameters.content in absent
     return VersionFacts(
         manifest=manifest,
         structure=structure,
-        tokens=tuple(tokens),
-        tensor_digests=tensors,
-        hyperparameters=load_hyperparameters(objects, manifest),
+        tokens=tuple(cast("list[str]", tokens)),
+        tensor_digests=cast("dict[str, str]", tensors),
+        hyperparameters={} if is_absent else load_hyperparameters(objects, manifest),
     )
 
 
@@ -52,8 +61,10 @@ def load_hyperparameters(objects: ObjectStore, manifest: Manifest) -> dict[str, 
     return {**table.get("defaulted", {}), **table.get("passed", {})}
 
 
-def _json(objects: ObjectStore, digest: Digest | None, empty: object) -> object:
-    if digest is None:
+def _json(
+    objects: ObjectStore, digest: Digest | None, empty: object, absent: Collection[Digest] = ()
+) -> object:
+    if digest is None or digest in absent:
         return empty
     try:
         return json.loads(objects.read_bytes(digest))

@@ -19,8 +19,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from stemma.catalog import rows as build
 from stemma.db.rows import REBUILD_HINT, Value, check, check_all, check_part, seal
+from stemma.db.schema import SEALED_TABLES
 from stemma.db.tables import (
-    SEALED_TABLES,
     channel_moves,
     manifest_metrics,
     manifests,

@@ -138,7 +138,7 @@ def _write_records(connection: Connection, records: Records) -> None:
 
 def _write_runs(connection: Connection, records: Records, salvage: Salvage) -> None:
     """Write salvaged runs, and for the others what their manifests know."""
-    by_id = {str(row["id"]): row for row in salvage.runs}
+    by_id = {str(row["id"]): {**build.NEW_RUN_VALUES, **row} for row in salvage.runs}
     for digest, manifest in sorted(records.manifests.items()):
         row = build.run_values(digest, manifest)
         by_id.setdefault(str(row["id"]), row)

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from stemma.db.rows import Value
@@ -93,6 +94,10 @@ def move_values(record: Digest, move: ChannelMove) -> dict[str, Value]:
     }
 
 
+NEW_RUN_VALUES: Final[Mapping[str, Value]] = {"experiment": 0, "name": "", "deleted_at": None}
+"""What a run has that was recorded before 0.2 gave it these columns."""
+
+
 def run_values(digest: Digest, manifest: Manifest) -> dict[str, Value]:
     """Return the row of a finished run, as far as its manifest knows it."""
     provenance = manifest.provenance
@@ -111,6 +116,7 @@ def run_values(digest: Digest, manifest: Manifest) -> dict[str, Value]:
         "manifest": str(digest),
         "failure": "",
         "traceback": "",
+        **NEW_RUN_VALUES,
     }
 
 

@@ -7,6 +7,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -55,10 +56,17 @@ def components(facts: VersionFacts, passed: Sequence[str] = ()) -> list[tuple[st
         ("architecture", architecture_text(manifest.architecture)),
         *(("datasets", text) for text in _dataset_texts(manifest)),
         ("pipeline", pipeline_text(manifest)),
-        ("hyperparameters", hyperparameters_text(facts.hyperparameters, passed)),
+        ("hyperparameters", _hyperparameters(facts, passed)),
         ("artifact", artifact_text(manifest)),
         ("environment", environment_text(manifest.environment)),
     ]
+
+
+def _hyperparameters(facts: VersionFacts, passed: Sequence[str]) -> str:
+    if "params" not in facts.missing:
+        return hyperparameters_text(facts.hyperparameters, passed)
+    known = facts.manifest.hyperparameters
+    return f"{known.passed_count} passed, {known.defaulted_count} defaulted; values not here"
 
 
 def architecture_text(architecture: ArchitectureComponent) -> str:
@@ -183,11 +191,19 @@ def show_card(view: VersionView, facts: VersionFacts, passed: Sequence[str]) -> 
     lines = ["   ".join(parts)]
     lines += component_lines(_with_other_datasets(components(facts, passed), manifest))
     lines += metric_lines(manifest)
+    if facts.missing:
+        absent = f"without {', '.join(facts.missing)}   ({pull_command(view, facts)})"
+        lines += component_lines([("here in part", absent)])
     lines += ["", *_provenance(view)]
     if view.release is not None and view.release.gates:
         lines += ["", "  gates"]
         lines += render.table(check_rows(view.release.gates, has_marks=True), indent=4)
     return lines
+
+
+def pull_command(view: VersionView, facts: VersionFacts) -> str:
+    """Return what fetches the parts that stayed on a remote."""
+    return shlex.join(["stemma", "pull", view.label, "--only", ",".join(facts.missing)])
 
 
 def _with_other_datasets(pairs: list[tuple[str, str]], manifest: Manifest) -> list[tuple[str, str]]:

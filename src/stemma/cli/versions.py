@@ -34,7 +34,9 @@ def load_version(hub: Hub, ref: str) -> LoadedVersion:
         NotFoundError: If nothing has that name.
     """
     view = hub.resolve(ref)
-    return LoadedVersion(view=view, facts=hub.facts(view), passed=passed_names(hub, view.manifest))
+    facts = hub.facts(view)
+    passed = () if "params" in facts.missing else passed_names(hub, view.manifest)
+    return LoadedVersion(view=view, facts=facts, passed=passed)
 
 
 def passed_names(hub: Hub, manifest: Manifest) -> tuple[str, ...]:

@@ -26,17 +26,21 @@ def read_rows(database: Database, table: Table) -> Iterator[Row[Any]]:
     with database.read() as connection:
         if not inspect(connection).has_table(table.name):
             return
-        yield from connection.execute(select(table).execution_options(yield_per=1000))
+        there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        columns = [column for column in table.columns if column.name in there]
+        yield from connection.execute(select(*columns).execution_options(yield_per=1000))
 
 
 def sound_rows(database: Database, table: Table) -> list[dict[str, Value]]:
-    """Return the sound rows of a table by column, without their digests."""
-    names = [column.name for column in table.columns][:-1]
+    """Return the sound rows of a table by column, without their digests.
+
+    Columns that an older program did not have are left out.
+    """
     found: list[dict[str, Value]] = []
     try:
         # ``extend`` keeps what came before the page that cannot be read.
         found.extend(
-            dict(zip(names, row[:-1], strict=True))
+            {str(name): value for name, value in list(row._mapping.items())[:-1]}  # noqa: SLF001 - its name
             for row in read_rows(database, table)
             if is_sound(table, row)
         )

@@ -12,17 +12,29 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, func, insert, inspect, select, update
+from sqlalchemy import Connection, Table, func, insert, inspect, select, update
 
+from stemma.db import tracking_tables
+from stemma.db.columns import metadata
 from stemma.db.rows import check, seal
-from stemma.db.tables import alembic_version, meta, metadata, stamp_metadata
+from stemma.db.tables import alembic_version, meta, stamp_metadata
 from stemma.domain.errors import ConflictError, IntegrityError
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """Every revision this program knows, oldest first."""
 
 HEAD: Final = REVISIONS[-1]
 _GENERATION: Final = "generation"
+
+TRACKING_TABLES: Final = tuple(
+    table for table in vars(tracking_tables).values() if isinstance(table, Table)
+)
+"""Tables that no record in the store makes again: the database alone holds them."""
+
+SEALED_TABLES: Final = tuple(
+    table for table in metadata.sorted_tables if "row_digest" in table.columns
+)
+"""Tables whose rows are sealed."""
 
 
 def has_tables(connection: Connection) -> bool:

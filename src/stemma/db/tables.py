@@ -13,30 +13,20 @@ This module holds no queries.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.types import UserDefinedType
-from typing_extensions import override
 
-metadata: Final = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
+from stemma.db.columns import integer_column, make_blob_type, metadata, text_column
 
 stamp_metadata: Final = MetaData()
 alembic_version: Final = Table(
@@ -48,75 +38,44 @@ alembic_version: Final = Table(
 """Alembic's own table, spelt out so that a fresh database needs no Alembic."""
 
 
-@final
-class _SqliteBlob(UserDefinedType[bytes]):
-    """Bytes as SQLite returns them.
-
-    SQLAlchemy's own type calls ``bytes(value)``, and a damaged row that holds the
-    integer 2**40 there would ask for that much memory before its digest is looked at.
-    """
-
-    cache_ok = True
-
-    @override
-    def get_col_spec(self, **_: object) -> str:
-        """Return the column's type in DDL."""
-        return "BLOB"
-
-    @property
-    @override
-    def python_type(self) -> type[bytes]:
-        """Return what a value is in Python."""
-        return bytes
-
-
-def make_blob_type() -> LargeBinary:
-    """Return the type of a column of bytes."""
-    return LargeBinary().with_variant(_SqliteBlob(), "sqlite")
-
-
-def _text(name: str, *, is_nullable: bool = False) -> Column[str]:
-    return Column(name, Text, nullable=is_nullable)
-
-
-def _integer(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False)
-
-
 meta: Final = Table(
     "meta",
     metadata,
-    _text("key"),
-    _text("value"),
-    _text("row_digest"),
+    text_column("key"),
+    text_column("value"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("key"),
 )
 """``generation``: counts write transactions, so that a seal knows which state it is of."""
 
 models: Final = Table(
-    "models", metadata, _text("name"), _text("row_digest"), PrimaryKeyConstraint("name")
+    "models", metadata, text_column("name"), text_column("row_digest"), PrimaryKeyConstraint("name")
 )
 
 runs: Final = Table(
     "runs",
     metadata,
-    _text("id"),
-    _text("model"),
-    _text("state"),
-    _text("command"),
-    _text("invocation"),
-    _text("reason"),
-    _text("created_by"),
-    _text("host"),
-    _text("process"),
-    _text("started_at"),
-    _text("ended_at", is_nullable=True),
-    _text("manifest", is_nullable=True),
-    _text("failure"),
-    _text("traceback"),
-    _text("row_digest"),
+    text_column("id"),
+    text_column("model"),
+    text_column("state"),
+    text_column("command"),
+    text_column("invocation"),
+    text_column("reason"),
+    text_column("created_by"),
+    text_column("host"),
+    text_column("process"),
+    text_column("started_at"),
+    text_column("ended_at", is_nullable=True),
+    text_column("manifest", is_nullable=True),
+    text_column("failure"),
+    text_column("traceback"),
+    integer_column("experiment"),
+    text_column("name"),
+    text_column("deleted_at", is_nullable=True),
+    text_column("row_digest"),
     PrimaryKeyConstraint("id"),
     Index(None, "model", "started_at"),
+    Index(None, "experiment", "started_at", "id"),
     Index(None, "invocation"),
     Index(None, "state"),
 )
@@ -125,11 +84,11 @@ runs: Final = Table(
 run_points: Final = Table(
     "run_points",
     metadata,
-    _text("run"),
-    _text("name"),
-    _integer("point_count"),
+    text_column("run"),
+    text_column("name"),
+    integer_column("point_count"),
     Column("points", make_blob_type(), nullable=False),
-    _text("row_digest"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("run", "name"),
 )
 """One learning curve per row; ``points`` is the packed form of ``stemma.tracking.curves``."""
@@ -137,19 +96,19 @@ run_points: Final = Table(
 manifests: Final = Table(
     "manifests",
     metadata,
-    _text("digest"),
-    _text("model"),
-    _text("run"),
-    _text("created_at"),
-    _text("architecture"),
-    _text("datasets"),
-    _text("pipeline"),
-    _text("hyperparameters"),
-    _text("artifact"),
-    _text("environment"),
-    _integer("size_bytes"),
-    _text("parents"),
-    _text("row_digest"),
+    text_column("digest"),
+    text_column("model"),
+    text_column("run"),
+    text_column("created_at"),
+    text_column("architecture"),
+    text_column("datasets"),
+    text_column("pipeline"),
+    text_column("hyperparameters"),
+    text_column("artifact"),
+    text_column("environment"),
+    integer_column("size_bytes"),
+    text_column("parents"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("digest"),
     Index(None, "model", "created_at"),
     Index(None, "run"),
@@ -159,33 +118,33 @@ manifests: Final = Table(
 manifest_metrics: Final = Table(
     "manifest_metrics",
     metadata,
-    _text("manifest"),
-    _text("key"),
-    _text("name"),
-    _text("slice"),
-    _text("value"),
-    _integer("sample_size"),
-    _text("unit"),
-    _text("row_digest"),
+    text_column("manifest"),
+    text_column("key"),
+    text_column("name"),
+    text_column("slice"),
+    text_column("value"),
+    integer_column("sample_size"),
+    text_column("unit"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("manifest", "key"),
 )
 
 releases: Final = Table(
     "releases",
     metadata,
-    _text("record"),
-    _text("model"),
-    _text("version"),
+    text_column("record"),
+    text_column("model"),
+    text_column("version"),
     Column("is_prerelease", Integer, nullable=False),
-    _integer("sequence"),
-    _text("previous", is_nullable=True),
-    _text("manifest"),
-    _text("level"),
-    _text("why"),
-    _text("message"),
-    _text("released_at"),
-    _text("released_by"),
-    _text("row_digest"),
+    integer_column("sequence"),
+    text_column("previous", is_nullable=True),
+    text_column("manifest"),
+    text_column("level"),
+    text_column("why"),
+    text_column("message"),
+    text_column("released_at"),
+    text_column("released_by"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("record"),
     UniqueConstraint("model", "version"),
     UniqueConstraint("model", "sequence"),
@@ -196,17 +155,17 @@ releases: Final = Table(
 channel_moves: Final = Table(
     "channel_moves",
     metadata,
-    _text("record"),
-    _text("model"),
-    _text("channel"),
-    _integer("sequence"),
-    _text("version"),
-    _text("manifest", is_nullable=True),
-    _text("previous", is_nullable=True),
-    _text("reason"),
-    _text("moved_at"),
-    _text("moved_by"),
-    _text("row_digest"),
+    text_column("record"),
+    text_column("model"),
+    text_column("channel"),
+    integer_column("sequence"),
+    text_column("version"),
+    text_column("manifest", is_nullable=True),
+    text_column("previous", is_nullable=True),
+    text_column("reason"),
+    text_column("moved_at"),
+    text_column("moved_by"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("record"),
     UniqueConstraint("model", "channel", "sequence"),
 )
@@ -214,14 +173,14 @@ channel_moves: Final = Table(
 configurations: Final = Table(
     "configurations",
     metadata,
-    _text("record"),
-    _text("model"),
-    _integer("sequence"),
-    _text("digest"),
-    _text("previous", is_nullable=True),
-    _text("created_at"),
-    _text("created_by"),
-    _text("row_digest"),
+    text_column("record"),
+    text_column("model"),
+    integer_column("sequence"),
+    text_column("digest"),
+    text_column("previous", is_nullable=True),
+    text_column("created_at"),
+    text_column("created_by"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("record"),
     UniqueConstraint("model", "sequence"),
     UniqueConstraint("model", "digest"),
@@ -231,18 +190,18 @@ configurations: Final = Table(
 deployments: Final = Table(
     "deployments",
     metadata,
-    _text("record"),
-    _text("model"),
-    _integer("sequence"),
-    _text("version"),
-    _text("manifest"),
-    _text("configuration"),
-    _text("kind"),
-    _text("previous", is_nullable=True),
-    _text("reason"),
-    _text("deployed_at"),
-    _text("deployed_by"),
-    _text("row_digest"),
+    text_column("record"),
+    text_column("model"),
+    integer_column("sequence"),
+    text_column("version"),
+    text_column("manifest"),
+    text_column("configuration"),
+    text_column("kind"),
+    text_column("previous", is_nullable=True),
+    text_column("reason"),
+    text_column("deployed_at"),
+    text_column("deployed_by"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("record"),
     UniqueConstraint("model", "sequence"),
 )
@@ -251,13 +210,13 @@ deployments: Final = Table(
 rollouts: Final = Table(
     "rollouts",
     metadata,
-    _text("id"),
-    _text("model"),
-    _integer("sequence"),
-    _text("active", is_nullable=True),
-    _integer("event_count"),
-    _text("body"),
-    _text("row_digest"),
+    text_column("id"),
+    text_column("model"),
+    integer_column("sequence"),
+    text_column("active", is_nullable=True),
+    integer_column("event_count"),
+    text_column("body"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("model", "sequence"),
     UniqueConstraint("active"),
@@ -267,30 +226,30 @@ rollouts: Final = Table(
 rollout_events: Final = Table(
     "rollout_events",
     metadata,
-    _text("rollout"),
-    _integer("sequence"),
-    _text("at"),
-    _text("by"),
-    _text("kind"),
-    _text("text"),
-    _integer("weight_bp"),
-    _text("state"),
-    _text("row_digest"),
+    text_column("rollout"),
+    integer_column("sequence"),
+    text_column("at"),
+    text_column("by"),
+    text_column("kind"),
+    text_column("text"),
+    integer_column("weight_bp"),
+    text_column("state"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("rollout", "sequence"),
 )
 
 rollout_metrics: Final = Table(
     "rollout_metrics",
     metadata,
-    _text("rollout"),
-    _text("key"),
-    _text("metric"),
-    _text("side"),
-    _integer("events"),
-    _integer("trials"),
-    _text("posted_at"),
+    text_column("rollout"),
+    text_column("key"),
+    text_column("metric"),
+    text_column("side"),
+    integer_column("events"),
+    integer_column("trials"),
+    text_column("posted_at"),
     Column("is_counted", Integer, nullable=False),
-    _text("row_digest"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("rollout", "key"),
     Index(None, "rollout", "is_counted"),
 )
@@ -299,11 +258,11 @@ rollout_metrics: Final = Table(
 rollbacks: Final = Table(
     "rollbacks",
     metadata,
-    _text("model"),
-    _integer("sequence"),
+    text_column("model"),
+    integer_column("sequence"),
     Column("is_drill", Integer, nullable=False),
-    _text("body"),
-    _text("row_digest"),
+    text_column("body"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("model", "sequence"),
 )
 """``body`` is the report as JSON."""
@@ -311,9 +270,9 @@ rollbacks: Final = Table(
 tracked: Final = Table(
     "tracked",
     metadata,
-    _text("path"),
-    _text("content"),
-    _text("row_digest"),
+    text_column("path"),
+    text_column("content"),
+    text_column("row_digest"),
     PrimaryKeyConstraint("path"),
 )
 
@@ -322,8 +281,8 @@ chunks: Final = Table(
     metadata,
     Column("chunk", make_blob_type(), nullable=False),
     Column("frame", make_blob_type(), nullable=False),
-    _integer("offset"),
-    _integer("size_bytes"),
+    integer_column("offset"),
+    integer_column("size_bytes"),
     PrimaryKeyConstraint("chunk"),
     Index(None, "frame"),
     sqlite_with_rowid=False,
@@ -332,14 +291,9 @@ chunks: Final = Table(
 file_aliases: Final = Table(
     "file_aliases",
     metadata,
-    _text("alias"),
-    _text("file"),
+    text_column("alias"),
+    text_column("file"),
     PrimaryKeyConstraint("alias"),
     Index(None, "file"),
     sqlite_with_rowid=False,
 )
-
-SEALED_TABLES: Final = tuple(
-    table for table in metadata.sorted_tables if "row_digest" in table.columns
-)
-"""Tables whose rows are sealed."""

@@ -64,6 +64,7 @@ class VersionFacts:
         tokens: Token list in index order; empty without tokenizer.
         tensor_digests: blake3 hex per tensor name; empty when not parsed.
         hyperparameters: Every hyperparameter by name, passed or defaulted, as JSON values.
+        missing: Parts, as ``--only`` takes them, that stayed on a remote; their tables are empty.
     """
 
     manifest: Manifest
@@ -71,6 +72,7 @@ class VersionFacts:
     tokens: tuple[str, ...] = ()
     tensor_digests: dict[str, str] = field(default_factory=dict)
     hyperparameters: dict[str, object] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ RunId = NewType("RunId", str)
 class RunState(Enum):
     """Where a run stands."""
 
+    SCHEDULED = "scheduled"
     RUNNING = "running"
     FINISHED = "finished"
     FAILED = "failed"
@@ -39,6 +40,8 @@ class RunStart:
         created_by: User name.
         host: Host name.
         process: ``pid:start-ticks:boot-id`` of the recording process, to see that it died.
+        experiment: The experiment it belongs to; 0 for the one of its model.
+        name: A name for people; need not be unique.
     """
 
     model: str
@@ -48,6 +51,8 @@ class RunStart:
     created_by: str = ""
     host: str = ""
     process: str = ""
+    experiment: int = 0
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,7 @@ class RunRecord:
         manifest: sha256 of the candidate manifest, once finished.
         failure: One line on why it failed.
         traceback: The whole traceback, when there is one.
+        deleted_at: When it was deleted; ``None`` while it is not.
     """
 
     id: RunId
@@ -73,6 +79,7 @@ class RunRecord:
     manifest: Digest | None = None
     failure: str = ""
     traceback: str = ""
+    deleted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

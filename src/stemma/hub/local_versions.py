@@ -8,12 +8,10 @@ from datetime import datetime
 from typing_extensions import override
 
 from stemma.catalog.capture.environment import conflict_between, fit_environment
-from stemma.catalog.diff import diff_components, unified_patch
 from stemma.catalog.facts import load_facts
 from stemma.catalog.releasing import ReleaseOutcome, ReleaseRequest, ReleaseStatus
 from stemma.catalog.resolve import resolve
 from stemma.catalog.service import LogEntry
-from stemma.catalog.sources import load_sources
 from stemma.catalog.table_pins.checking import table_gates
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, NotFoundError
@@ -34,7 +32,9 @@ from stemma.hub.base import (
     VersionView,
 )
 from stemma.hub.local_parts import LocalParts
-from stemma.store.sizes import added_bytes
+from stemma.hub.portions import find_left
+from stemma.hub.selection import missing_parts
+from stemma.hub.version_diffs import diff_of
 
 _SCANNED_RUNS = 1000
 
@@ -88,7 +88,9 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
 
     @override
     def facts(self, view: VersionView) -> VersionFacts:
-        return load_facts(self._parts.objects, view.manifest)
+        left = find_left(self._parts.objects, self._parts.root / ".stemma", view.digest).contents
+        facts = load_facts(self._parts.objects, view.manifest, left)
+        return replace(facts, missing=missing_parts(view.manifest, left))
 
     @override
     def completions(self, prefix: str) -> list[str]:
@@ -240,19 +242,8 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
 
     @override
     def diff(self, before: str, after: str) -> VersionDiff:
-        objects = self._parts.objects
         left, right = self.resolve(before), self.resolve(after)
-        facts = self.facts(left), self.facts(right)
-        sources = load_sources(objects, facts[0]), load_sources(objects, facts[1])
-        stored_bytes = added_bytes(
-            objects, right.manifest.artifact.content, beside=left.manifest.artifact.content
-        )
-        return VersionDiff(
-            before=left.label,
-            after=right.label,
-            components=diff_components(facts[0], facts[1], sources, stored_bytes),
-            patch=unified_patch(sources),
-        )
+        return diff_of(self._parts.objects, (left, right), (self.facts(left), self.facts(right)))
 
     @override
     def move_channel(

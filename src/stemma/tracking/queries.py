@@ -126,6 +126,9 @@ def run_values(record: RunRecord) -> dict[str, Value]:
         "manifest": None if record.manifest is None else str(record.manifest),
         "failure": _storable(record.failure),
         "traceback": _storable(record.traceback),
+        "experiment": record.start.experiment,
+        "name": _storable(record.start.name),
+        "deleted_at": None if record.deleted_at is None else timestamp(record.deleted_at),
     }
 
 
@@ -142,6 +145,8 @@ def to_record(row: Row[Any]) -> RunRecord:
             created_by=row.created_by,
             host=row.host,
             process=row.process,
+            experiment=row.experiment,
+            name=row.name,
         ),
         state=RunState(row.state),
         started_at=datetime.fromisoformat(row.started_at),
@@ -149,6 +154,7 @@ def to_record(row: Row[Any]) -> RunRecord:
         manifest=None if row.manifest is None else Digest.parse(row.manifest),
         failure=row.failure,
         traceback=row.traceback,
+        deleted_at=None if row.deleted_at is None else datetime.fromisoformat(row.deleted_at),
     )
 
 

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from stemma.db.rows import check_part, is_sound, name_row, seal, sealed_columns
-from stemma.db.tables import SEALED_TABLES, manifest_metrics, models
+from stemma.db.schema import SEALED_TABLES
+from stemma.db.tables import manifest_metrics, models
 from stemma.domain.errors import IntegrityError
 
 VALUES = {

@@ -41,7 +41,7 @@ def command(
 
     from stemma.catalog.yaml_text import to_yaml
     from stemma.cli.plain import plain
-    from stemma.cli.version_cards import show_card
+    from stemma.cli.version_cards import pull_command, show_card
     from stemma.cli.versions import load_version
 
     if has_tensors:
@@ -50,16 +50,21 @@ def command(
     with opened_hub() as hub:
         loaded = load_version(hub, ref)
     payload = plain(loaded.view)
+    hints: list[str] = []
     if component:
         payload = {component: payload["manifest"][component]}
-        if component == "hyperparameters":
+        if component == "hyperparameters" and "params" not in loaded.facts.missing:
             payload["values"] = loaded.facts.hyperparameters
+        elif component == "hyperparameters":
+            hints = [f"  next: {pull_command(loaded.view, loaded.facts)}"]
         card = yaml.safe_dump(payload, allow_unicode=True, sort_keys=True).splitlines()
     elif is_yaml:
         card = to_yaml(loaded.view.manifest).splitlines()
     else:
         card = show_card(loaded.view, loaded.facts, loaded.passed)
-    console.show(Answer(payload=payload, card=card))
+        if loaded.facts.missing:
+            payload["missing"] = list(loaded.facts.missing)
+    console.show(Answer(payload=payload, card=card, hints=hints))
     return ExitCode.DONE
 
 

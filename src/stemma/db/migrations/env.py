@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from stemma.db.tables import metadata
+from stemma.db import tracking_tables  # noqa: F401 - completes the metadata
+from stemma.db.columns import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

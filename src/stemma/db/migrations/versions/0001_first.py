@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from stemma.db.tables import make_blob_type
+from stemma.db.columns import make_blob_type
 
 revision = "0001"
 down_revision = None
