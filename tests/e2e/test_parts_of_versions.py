@@ -269,3 +269,19 @@ def test_the_command_that_an_error_about_absence_names_helps(made: Any, there: A
     words = _done(refused, code=5)["hint"].split()
     _done(there.stemma(*words[1:], "--json"))
     _done(there.stemma("checkout", "parts@1.0.0", "--only", "data/rows/a.csv", "--json"))
+
+
+def test_a_version_without_its_code_and_parameters_is_shown_and_compared(there: Any) -> None:
+    """What everybody knows of a version would be hidden behind an error about a file."""
+    _done(there.stemma("pull", "parts@1.0.0", "--only", "artifact", "--json"))
+    shown = there.stemma("show", "parts@1.0.0")
+    assert shown.returncode == 0, shown.stderr
+    assert "1 passed, 0 defaulted; values not here" in shown.stdout
+    rest = "stemma pull parts@1.0.0 --only code,data,params,environment"
+    assert rest in shown.stdout
+    assert "code" in _done(there.stemma("show", "parts@1.0.0", "--json"))["missing"]
+    asked = ("show", "parts@1.0.0", "--component", "hyperparameters")
+    assert "values" not in _done(there.stemma(*asked, "--json"))
+    assert rest in there.stemma(*asked).stderr
+    told = _done(there.stemma("diff", "parts@1.0.0", "parts@1.0.0", "--json"))
+    assert all(component["is_same"] for component in told["components"])
