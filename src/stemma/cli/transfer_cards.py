@@ -10,6 +10,8 @@ from stemma.cli.exit_codes import ExitCode
 from stemma.cli.plain import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stemma.cli.progress import Reporter
     from stemma.hub.remotes import Refusal, TrackedTransfer, TransferOutcome, VersionTransfer
     from stemma.hub.seen_remotes import RemoteStanding
@@ -71,20 +73,24 @@ def standing_row(standing: RemoteStanding) -> list[str]:
     ahead, behind = sum(it.ahead for it in models), sum(it.behind for it in models)
     moves_ahead = sum(it.moves_ahead for it in models)
     moves_behind = sum(it.moves_behind for it in models)
-    sides = (("ahead", ahead, moves_ahead, "push"), ("behind", behind, moves_behind, "pull"))
+    sides = (
+        ("ahead", ahead, moves_ahead, standing.tracked_ahead, "push"),
+        ("behind", behind, moves_behind, 0, "pull"),
+    )
     parts = [
-        f"{word} by {_both(releases, moves)} (stemma {verb})"
-        for word, releases, moves, verb in sides
-        if releases or moves
+        f"{word} by {_amount(counts)} (stemma {verb})"
+        for word, *counts, verb in sides
+        if any(counts)
     ]
     seen_at = f"as of {standing.seen_at:%Y-%m-%d %H:%M} UTC"
-    state = " and ".join(word for word, releases, moves, _ in sides if releases or moves)
+    state = " and ".join(word for word, *counts, _ in sides if any(counts))
     return ["", "", f"remote {standing.name}", state or "same", ", ".join([*parts, seen_at])]
 
 
-def _both(releases: int, moves: int) -> str:
-    parts = [render.count(releases, "version")] if releases else []
-    return " and ".join([*parts, render.count(moves, "channel move")] if moves else parts)
+def _amount(counts: Sequence[int]) -> str:
+    nouns = ("version", "channel move", "tracked path")
+    parts = [render.count(count, noun) for count, noun in zip(counts, nouns, strict=True) if count]
+    return " and ".join(parts)
 
 
 def _headline(outcome: TransferOutcome, words: str) -> str:

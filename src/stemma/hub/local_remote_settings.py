@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from typing_extensions import override
 
 from stemma.catalog import queries
-from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from stemma.catalog.pointers import pointer_path, read_pointer
+from stemma.domain.digest import Digest
+from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError, StemmaError
 from stemma.domain.ref import did_you_mean, suggest
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.remote_tables import add_table, remove_table
@@ -117,4 +120,13 @@ class LocalRemoteSettings(RemoteVerbs):
                     here[model] = ModelSeen({row.record.hex for row in rows})
             for record, move in queries.all_moves(connection):
                 here.setdefault(move.model, ModelSeen()).moves.add(record.hex)
-        return [stand(name, found, here) for name, found in seen if found is not None]
+        tracked = list(self._tracked_contents())
+        return [stand(name, found, here, tracked) for name, found in seen if found is not None]
+
+    def _tracked_contents(self) -> Iterator[Digest]:
+        """Yield what is here of the pointers whose paths we know; nobody searches for others."""
+        for path in self._parts.catalog.tracked():
+            with suppress(StemmaError):
+                content = read_pointer(pointer_path(self._parts.root / path)).content
+                if self._parts.objects.has_tree(content):
+                    yield content

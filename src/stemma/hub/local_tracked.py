@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from stemma.hub.local_remotes import LocalRemotes
 from stemma.hub.remotes import Remote, TransferOutcome, TransferProgress, TransferRequest
+from stemma.hub.seen_remotes import note_tracked
 from stemma.hub.tracked_copy import Journey, Noted, TrackedCopy
 from stemma.store.transfer import Plan, Transfer
 
@@ -32,6 +33,7 @@ class LocalTracked(LocalRemotes):
         with self._parts.writing():
             tracked = TrackedCopy(self._parts, request)
             if before is not None and tracked.is_empty:
+                self._note_held(before.remote, tracked, request)
                 return before
             remote = self.find_remote(request.remote)
             here, there = self._sides(remote, may_create=not request.is_dry_run)
@@ -44,6 +46,7 @@ class LocalTracked(LocalRemotes):
             tracked.plan_push(journey)
             onward.plan_more(tracked.plan)
             tracked.copy(journey)
+            self._note_held(remote, tracked, request)
         return _joined(before, tracked.told(remote, journey.noted))
 
     @override
@@ -55,6 +58,7 @@ class LocalTracked(LocalRemotes):
         with self._parts.writing():
             tracked = TrackedCopy(self._parts, request)
             if before is not None and tracked.is_empty:
+                self._note_held(before.remote, tracked, request)
                 return before
             if tracked.are_stored and not request.is_repair:
                 remote = _STORE if before is None else before.remote
@@ -71,8 +75,14 @@ class LocalTracked(LocalRemotes):
                 tracked.plan_pull(journey)
                 onward.plan_more(tracked.plan)
                 tracked.copy(journey)
+                self._note_held(remote, tracked, request)
             tracked.place(noted)
         return _joined(before, tracked.told(remote, noted))
+
+    def _note_held(self, remote: Remote, tracked: TrackedCopy, request: TransferRequest) -> None:
+        """Keep what the remote holds for whoever asks without a network."""
+        if remote.name and not request.is_dry_run:
+            note_tracked(self._parts.root, remote.name, remote.url, tracked.held)
 
 
 def _joined(before: TransferOutcome | None, after: TransferOutcome) -> TransferOutcome:

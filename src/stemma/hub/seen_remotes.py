@@ -21,6 +21,7 @@ from stemma.store.backends.local import translated_os_errors
 from stemma.store.export import write_file
 
 FOLDER: Final = ".stemma/remotes"
+_MOST_TRACKED: Final = 1000
 
 
 @dataclass(slots=True)
@@ -44,11 +45,14 @@ class RemoteSeen:
         url: Its address then.
         seen_at: When.
         models: Its models.
+        tracked: Contents of tracked paths that it holds, as far as we came to know, the latest
+            last; ``None`` when that was never looked at.
     """
 
     url: str
     seen_at: datetime
     models: dict[str, ModelSeen] = field(default_factory=dict)
+    tracked: list[str] | None = None
 
     def add(self, chains: Mapping[str, Chains]) -> None:
         """Take in what was read from it."""
@@ -93,16 +97,21 @@ class RemoteStanding:
         url: Its address.
         seen_at: When it was seen.
         models: Models that differ.
+        tracked_ahead: Tracked paths whose content only we have, as far as is known.
     """
 
     name: str
     url: str
     seen_at: datetime
     models: tuple[ModelStanding, ...]
+    tracked_ahead: int = 0
 
 
 def write_seen(root: Path, name: str, seen: RemoteSeen) -> None:
-    """Remember what a remote holds now."""
+    """Remember what a remote holds now; what is tracked as before, when that was not looked at."""
+    if seen.tracked is None:
+        before = read_seen(root, name, seen.url)
+        seen.tracked = None if before is None else before.tracked
     text = json.dumps(
         {
             "url": seen.url,
@@ -111,6 +120,7 @@ def write_seen(root: Path, name: str, seen: RemoteSeen) -> None:
                 model: {"releases": sorted(it.releases), "moves": sorted(it.moves)}
                 for model, it in sorted(seen.models.items())
             },
+            **({} if seen.tracked is None else {"tracked": seen.tracked}),
         }
     )
     write_file([text.encode()], _path(root, name), is_executable=False)
@@ -127,10 +137,20 @@ def read_seen(root: Path, name: str, url: str) -> RemoteSeen | None:
                 str(model): ModelSeen(set(it["releases"]), set(it["moves"]))
                 for model, it in found["models"].items()
             },
+            tracked=[str(it) for it in found["tracked"]] if "tracked" in found else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return seen if seen.url == url else None
+
+
+def note_tracked(root: Path, name: str, url: str, contents: Iterable[Digest]) -> None:
+    """Remember contents that a remote holds; nothing when the remote itself was never seen."""
+    seen = read_seen(root, name, url)
+    if seen is not None:
+        known = dict.fromkeys([*(seen.tracked or ()), *(it.hex for it in contents)])
+        seen.tracked = list(known)[-_MOST_TRACKED:]
+        write_seen(root, name, seen)
 
 
 def forget_seen(root: Path, name: str) -> None:
@@ -140,8 +160,19 @@ def forget_seen(root: Path, name: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def stand(name: str, seen: RemoteSeen, here: Mapping[str, ModelSeen]) -> RemoteStanding:
-    """Say how far a project is from what a remote held."""
+def stand(
+    name: str, seen: RemoteSeen, here: Mapping[str, ModelSeen], tracked: Iterable[Digest] = ()
+) -> RemoteStanding:
+    """Say how far a project is from what a remote held.
+
+    Args:
+        name: The remote.
+        seen: What it held.
+        here: Our models.
+        tracked: The content of each of our tracked paths.
+    """
+    held = set(seen.tracked or ())
+    only_here = [it for it in tracked if it.hex not in held] if seen.tracked is not None else []
     models: list[ModelStanding] = []
     for model in sorted(here.keys() | seen.models.keys()):
         ours, theirs = here.get(model, ModelSeen()), seen.models.get(model, ModelSeen())
@@ -155,7 +186,13 @@ def stand(name: str, seen: RemoteSeen, here: Mapping[str, ModelSeen]) -> RemoteS
                     moves_behind=len(theirs.moves - ours.moves),
                 )
             )
-    return RemoteStanding(name=name, url=seen.url, seen_at=seen.seen_at, models=tuple(models))
+    return RemoteStanding(
+        name=name,
+        url=seen.url,
+        seen_at=seen.seen_at,
+        models=tuple(models),
+        tracked_ahead=len(only_here),
+    )
 
 
 def _path(root: Path, name: str) -> Path:

@@ -101,6 +101,7 @@ class TrackedCopy:
         self._paths: dict[str, _Found] = {}
         self._unreadable: dict[str, StemmaError] = {}
         self._wanted: list[str] = []
+        self._known: list[str] = []
         self._plan: Plan | None = None
         if not request.ref and not request.only:
             found = read_tracked(parts.root, request.paths)
@@ -126,6 +127,12 @@ class TrackedCopy:
         stored = (is_stored(objects, found.pointer) for found in self._paths.values())
         return not self._unreadable and all(stored)
 
+    @property
+    def held(self) -> list[Digest]:
+        """Contents that the remote holds now, as far as the copy has shown."""
+        found = (self._paths[path] for path in (*self._known, *self._wanted))
+        return [it.pointer.content for it in found if not it.is_refused]
+
     def plan_push(self, journey: Journey) -> None:
         """Plan what the remote lacks; what is not here is said, or refused if it is nowhere."""
         self._refuse_unreadable(journey)
@@ -133,6 +140,7 @@ class TrackedCopy:
             if self._parts.objects.has_tree(found.pointer.content):
                 self._wanted.append(path)
             elif journey.remote.backend.exists(tree_key(found.pointer.content)):
+                self._known.append(path)
                 found.note = f"its content is not here; {journey.remote.name} has it"
                 found.hint = f"stemma pull {shlex.quote(path)}"
             else:

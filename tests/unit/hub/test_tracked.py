@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from stemma.catalog.pointers import Pointer, pointer_path, read_pointer, write_pointer
 from stemma.cli.tracked_paths import tracked_paths
+from stemma.cli.transfer_cards import standing_row
 from stemma.domain.errors import NotFoundError
 from stemma.hub.local import LocalHub
 from stemma.hub.remotes import TransferOutcome, TransferRequest
@@ -386,3 +387,26 @@ def test_files_that_nobody_tracked_stay(here: LocalHub, there: LocalHub) -> None
     (there.project_root / "data/images/mine.txt").write_text("mine", encoding="utf-8")
     there.pull(TransferRequest())
     assert _files(there.project_root) == {**new, "data/images/mine.txt": b"mine"}
+
+
+def test_status_knows_which_tracked_data_never_left(here: LocalHub, there: LocalHub) -> None:
+    """`remote same` would be believed, and the only copy of the data lost with this disk."""
+
+    def ahead(hub: LocalHub) -> list[int]:
+        return [standing.tracked_ahead for standing in hub.list_standings()]
+
+    here.push(TransferRequest(paths=("data/train.csv",)))
+    assert ahead(here) == []
+    here.push(TransferRequest())
+    assert ahead(here) == [0]
+    _track(here, "data/train.csv", {"data/train.csv": b"newer"})
+    (standing,) = here.list_standings()
+    assert standing_row(standing)[3:4] == ["ahead"]
+    assert standing_row(standing)[4].startswith("ahead by 1 tracked path (stemma push)")
+    here.push(TransferRequest(paths=("data/train.csv",)))
+    assert ahead(here) == [0]
+    there.pull(TransferRequest())
+    assert ahead(there) == [0]
+    pointer_path(here.project_root / "data/train.csv").unlink()
+    _track(here, "other.csv", {"other.csv": b"1,2"})
+    assert ahead(here) == [1]

@@ -323,7 +323,7 @@ def _tracked_hint(root: Path, path: str, changes: list[str]) -> list[str]:
         return [f"  next: stemma pull {name}"]
     if set(changes) == {"missing"}:
         return [f"  next: stemma pull {name}, or stemma add {name} if they may go"]
-    return [f"  next: stemma add {name}"]
+    return [f"  next: stemma add {name}, or stemma pull {name} if git brought a newer pointer"]
 
 
 def _payload(head: Head, rows: list[list[str]]) -> dict[str, object]:
