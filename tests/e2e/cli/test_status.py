@@ -99,7 +99,9 @@ def test_a_pointer_that_git_brings_is_noticed(stemma: Stemma, project: Path) -> 
     (project / "data.csv.stemma").write_bytes(kept)  # as `git pull` would
     answer = _human(stemma)
     assert "data.csv         changed  data.csv changed" in answer.stdout
-    assert answer.stderr.splitlines()[1:] == ["  next: stemma add data.csv"]
+    assert answer.stderr.splitlines()[1:] == [
+        "  next: stemma add data.csv, or stemma pull data.csv if git brought a newer pointer"
+    ]
     (project / "data.csv").write_bytes(old)
     assert _status(stemma)["tracked"]["data.csv"]["state"] == "same"
     shutil.copy(project / "data.csv.stemma", project / "other.csv.stemma")
