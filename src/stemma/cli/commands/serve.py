@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8700
 _LOOK_SECONDS: Final = 0.2
+_ROUTE_SECONDS: Final = 5.0
+"""A route is in force a moment after the process is ready; it is waited for no longer."""
 
 
 class _Options(TypedDict):
@@ -216,10 +218,30 @@ def wait_until_ready(console: Console, hub: DeliveryHub, model: str) -> ModelSer
             slot = stable_slot(found)
             is_over = slot is not None and slot.state in {SlotState.READY, SlotState.FAILED}
             if is_over or not view.server.is_running:
+                if _is_ready(found):
+                    _wait_for_route(view.server.address, model)
                 return found
             state = slot.state.value if slot is not None else "waiting for the server"
             told(f"{model} {found.deployment.deployed.version}: {state}")
             time.sleep(_LOOK_SECONDS)
+
+
+def _wait_for_route(address: str, model: str) -> None:
+    """Wait until requests reach the model: who is told that it serves may ask at once."""
+    import http.client
+    import time
+    from contextlib import closing, suppress
+    from http import HTTPStatus
+    from urllib.parse import urlsplit
+
+    end = time.monotonic() + _ROUTE_SECONDS
+    while time.monotonic() < end:
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=1)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
+            connection.request("GET", f"/v2/models/{model}/ready")
+            if connection.getresponse().status == HTTPStatus.OK:
+                return
+        time.sleep(_LOOK_SECONDS / 10)
 
 
 def _show_deployed(console: Console, server: ServerView, found: list[ModelServing]) -> None:
