@@ -1,4 +1,4 @@
-"""One small project, made once and copied, and what must hold when a command is refused."""
+"""Commands in a project, made once and copied, and what must hold when one is refused."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,11 +42,137 @@ _ERROR_KEYS = {"code", "name", "message", "hint", "retryable"}
 _FLEETING = {"store.lock", "stemma.db-wal", "stemma.db-shm"}
 
 
+_HARMLESS = {"PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONHASHSEED", "LANG", "LC_ALL", "LC_CTYPE"}
+"""What the environment may tell Python as it starts, if the command is to be loaded already."""
+
+_STAND_IN = """\
+#!{python} -IS
+import json, os, socket, sys
+arguments = sys.argv[1:]
+if arguments[:1] == ["serve"]:  # may be in the background, and is told to stop by its process id
+    os.execv({python!r}, [{python!r}, "-m", "stemma.cli.main", *arguments])
+order = {{"arguments": arguments, "cwd": os.getcwd(), "environment": dict(os.environ)}}
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect({place!r})
+    text = json.dumps(order).encode() + b"\\n"
+    connection.sendall(text[socket.send_fds(connection, [text], [0, 1, 2]):])
+    answers = connection.makefile("rb")
+    answers.readline()
+    sys.exit(int(answers.readline()))
+"""
+"""A program that has a loaded ``stemma`` run the command."""
+
+
+class Commands:
+    """Runs ``stemma`` to its end; most of the time a command takes is loading, done here once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loaded: dict[tuple[str, ...], tuple[subprocess.Popen[bytes], str]] = {}
+
+    def run(
+        self,
+        *arguments: str,
+        cwd: Path,
+        env: Mapping[str, str],
+        timeout: float = 120,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own, as ``subprocess.run`` would with ``options``."""
+        if options or not self._early(env) <= _HARMLESS:
+            return subprocess.run(
+                [sys.executable, "-m", "stemma.cli.main", *arguments],
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout,
+                **options,
+            )
+        order = {"arguments": arguments, "cwd": str(cwd), "environment": dict(env)}
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as err,
+        ):
+            files = [os.open(os.devnull, os.O_RDONLY), out.fileno(), err.fileno()]
+            try:
+                code = self._order(self._place(env), order, files, timeout)
+            finally:
+                os.close(files[0])
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(["stemma", *arguments], code, out.read(), err.read())
+
+    def stand_in(self, env: Mapping[str, str]) -> Path:
+        """Return a folder with a ``stemma`` that has it run by one that is loaded, if it may be."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        if self._early(env) <= _HARMLESS:
+            program = folder / "stemma"
+            program.write_text(_STAND_IN.format(python=sys.executable, place=self._place(env)))
+            program.chmod(0o755)
+        return folder
+
+    @staticmethod
+    def _early(env: Mapping[str, str]) -> set[str]:
+        return {name for name in env if name.startswith(("PYTHON", "LC_", "LANG", "LD_"))}
+
+    def _place(self, env: Mapping[str, str]) -> str:
+        """Return where a loaded ``stemma`` with these settings of Python takes orders."""
+        kind = tuple(f"{name}={env[name]}" for name in sorted(self._early(env)))
+        if kind not in self._loaded:
+            place = str(self._folder / f"{len(self._loaded)}.socket")
+            script = str(Path(__file__).with_name("command_server.py"))
+            process = subprocess.Popen(
+                [sys.executable, script, place, str(os.getpid())], cwd=self._folder, env=env
+            )
+            end = time.monotonic() + 60
+            while not Path(place).exists():
+                assert process.poll() is None, "it did not load"
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            self._loaded[kind] = process, place
+        return self._loaded[kind][1]
+
+    @staticmethod
+    def _order(place: str, order: object, files: list[int], timeout: float) -> int:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
+            connection.connect(place)
+            text = json.dumps(order).encode() + b"\n"
+            sent = socket.send_fds(connection, [text], files)
+            connection.sendall(text[sent:])
+            with connection.makefile("rb") as answers:
+                pid = int(answers.readline())
+                try:
+                    return int(answers.readline())
+                except TimeoutError:
+                    os.kill(pid, signal.SIGKILL)
+                    raise subprocess.TimeoutExpired(str(order), timeout) from None
+
+    def end(self) -> None:
+        """End what was loaded."""
+        for process, _ in self._loaded.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """Keep ``stemma`` loaded for every command that tests run to its end."""
+    with tempfile.TemporaryDirectory(prefix="stemma-") as folder:
+        made = Commands(Path(folder))
+        yield made
+        made.end()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """A project folder, and commands in it."""
 
     folder: Path
+    commands: Any
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *command: str, variables: Mapping[str, str] | None = None, **options: Any) -> Any:
@@ -61,7 +191,9 @@ class Place:
 
     def stemma(self, *arguments: str, **options: Any) -> Any:
         """Run ``stemma``."""
-        return self.run(sys.executable, "-m", "stemma.cli.main", *arguments, **options)
+        cwd = options.pop("cwd", self.folder)
+        env = {**self.variables, **(options.pop("variables", None) or {})}
+        return self.commands.run(*arguments, cwd=cwd, env=env, **options)
 
     def python(self, text: str, *arguments: str, **options: Any) -> Any:
         """Run a script that uses the SDK."""
@@ -142,9 +274,12 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str]) -> Place:
+def prepared(
+    tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str], commands: Any
+) -> Place:
     """Make a project with toy 1.0.0 on stable and toy 2.0.0; nobody may change it."""
-    place = Place(folder=tmp_path_factory.mktemp("prepared"), variables=variables)
+    folder = tmp_path_factory.mktemp("prepared")
+    place = Place(folder=folder, commands=commands, variables=variables)
     place.write("train.py", _SCRIPT)
     place.write("stemma.toml", "[model.toy]\n")
     assert place.stemma("init").returncode == 0
@@ -161,4 +296,4 @@ def place(prepared: Place, tmp_path: Path) -> Place:
     """Copy the project for one test."""
     folder = tmp_path / "project"
     shutil.copytree(prepared.folder, folder, symlinks=True)
-    return Place(folder=folder, variables=prepared.variables)
+    return Place(folder=folder, commands=prepared.commands, variables=prepared.variables)

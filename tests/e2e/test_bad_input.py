@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -348,7 +349,7 @@ def test_a_full_disk_is_told_and_loses_nothing(place: Any, tmp_path: Path) -> No
     versions = place.versions()
     with _mounted(small, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
         subprocess.run(["cp", "-a", f"{place.folder}/.", str(small)], check=True)
-        full = type(place)(folder=small, variables=place.variables)
+        full = replace(place, folder=small)
         subprocess.run(
             ["dd", "if=/dev/zero", f"of={small}/filler"], stderr=subprocess.DEVNULL, check=False
         )
@@ -386,7 +387,7 @@ def test_a_read_only_folder_can_be_read_and_is_never_written(place: Any, tmp_pat
     archive = tmp_path / "archive"
     with _mounted(archive, "--bind", str(place.folder)):
         subprocess.run(["mount", "-o", "remount,ro,bind", str(archive)], check=True)
-        shared = type(place)(folder=archive, variables=place.variables)
+        shared = replace(place, folder=archive)
         for verb in (["show", "toy"], ["status"], ["doctor"]):
             answer = shared.stemma(*verb, "--json")
             assert answer.returncode == 0, answer.stdout

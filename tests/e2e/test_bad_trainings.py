@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +317,7 @@ def test_a_user_without_name_and_home_can_work(place: Any, tmp_path: Path) -> No
     for path in [place.folder, *place.folder.rglob("*")]:
         os.chown(path, 12345, 12345, follow_symlinks=False)
     variables = {key: value for key, value in place.variables.items() if key != "HOME"}
-    nobody = type(place)(folder=place.folder, variables=variables)
+    nobody = replace(place, variables=variables)
     try:
         answer = nobody.stemma("log", "toy", user=12345, group=12345, extra_groups=[])
     except PermissionError:

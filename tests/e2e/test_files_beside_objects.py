@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ with stemma.run("lines") as run:
 
 def test_a_file_is_no_version_of_the_only_model_there_is(place: Any) -> None:
     """An ONNX file of another model would silently become a version of the sklearn one."""
-    fresh = type(place)(folder=place.folder / "fresh", variables=place.variables)
+    fresh = replace(place, folder=place.folder / "fresh")
     fresh.folder.mkdir()
     assert fresh.stemma("init").returncode == 0
     trained = fresh.python(_SKLEARN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, prepared: Any) -> Any:
     base = tmp_path_factory.mktemp("parts")
     (base / "shared").mkdir()
     (base / "here").mkdir()
-    place = type(prepared)(folder=base / "here", variables=prepared.variables)
+    place = replace(prepared, folder=base / "here")
     place.write("train.py", _TRAIN)
     for command in (
         ("init",),
@@ -60,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, prepared: Any) -> Any:
 @pytest.fixture
 def there(made: Any, tmp_path: Path) -> Any:
     """Return an empty project that knows the remote."""
-    place = type(made)(folder=tmp_path, variables=made.variables)
+    place = replace(made, folder=tmp_path)
     assert place.stemma("init").returncode == 0
     shared = str(made.folder.parent / "shared")
     assert place.stemma("remote", "add", "origin", shared).returncode == 0

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,13 @@ def here(
         monkeypatch.setenv(name, value)
     with closing(open_hub(place.folder)) as hub:
         hub.add_remote("origin", address)
-    return type(place)(folder=place.folder, variables={**place.variables, **cloud})
+    return replace(place, variables={**place.variables, **cloud})
 
 
 @pytest.fixture
 def there(here: Any, address: str, tmp_path: Path) -> Any:
     """Return an empty project elsewhere that knows the remote."""
-    made = type(here)(folder=tmp_path / "elsewhere", variables=here.variables)
+    made = replace(here, folder=tmp_path / "elsewhere")
     made.folder.mkdir()
     assert made.stemma("init").returncode == 0
     with closing(open_hub(made.folder)) as hub:

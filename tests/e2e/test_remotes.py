@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _with_variables(place: Any) -> Any:
     """Let commands reach the server."""
     prefixes = ("AWS_", "AZURE_")
     cloud = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
-    return type(place)(folder=place.folder, variables={**place.variables, **cloud})
+    return replace(place, variables={**place.variables, **cloud})
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def there(here: Any, address: str, tmp_path: Path) -> Any:
     """Return an empty project elsewhere that knows the remote."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    made = type(here)(folder=folder, variables=here.variables)
+    made = replace(here, folder=folder)
     assert made.stemma("init").returncode == 0
     assert made.stemma("remote", "add", "origin", address).returncode == 0
     return made
@@ -293,7 +294,7 @@ def _empty_project(here: Any, tmp_path: Path) -> Path:
     folder = tmp_path / "empty"
     if not folder.exists():
         folder.mkdir()
-        made = type(here)(folder=folder, variables=here.variables)
+        made = replace(here, folder=folder)
         assert made.stemma("init").returncode == 0
     return folder
 
@@ -371,7 +372,7 @@ def test_of_two_projects_that_push_one_number_at_once_one_gets_it(
     assert [item["code"] for item in answer["refused"]] == ["releases-differ"]
     assert theirs.short in answer["refused"][0]["detail"]
     _done(there.stemma("push", "--json"))
-    fresh = type(here)(folder=tmp_path / "empty", variables=here.variables)
+    fresh = replace(here, folder=tmp_path / "empty")
     _empty_project(here, tmp_path)
     with closing(open_hub(fresh.folder)) as hub:
         hub.add_remote("origin", str(json.loads(here.stemma("remote", "--json").stdout)[0]["url"]))
@@ -461,8 +462,8 @@ def test_a_disk_that_is_full_stops_a_pull_that_goes_on_later(
 @pytest.mark.parametrize("verb", ["push", "pull"])
 def test_without_credentials_or_a_network_the_exit_code_says_so(place: Any, verb: str) -> None:
     """A job could not tell what a person must do from what time will heal."""
-    nobody = type(place)(
-        folder=place.folder,
+    nobody = replace(
+        place,
         variables={
             **{k: v for k, v in place.variables.items() if not k.startswith("AWS_")},
             "AWS_EC2_METADATA_DISABLED": "true",

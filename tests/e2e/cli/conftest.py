@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,13 @@ Stemma = Callable[..., Completed]
 
 
 @pytest.fixture(scope="session")
-def stemma_in(tmp_path_factory: pytest.TempPathFactory) -> Stemma:
+def stemma_in(tmp_path_factory: pytest.TempPathFactory, commands: Any) -> Stemma:
     """Run ``stemma`` in a folder, without terminal and with an empty home."""
     home = tmp_path_factory.mktemp("home")
 
     def run(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Completed:
-        return subprocess.run(
-            [sys.executable, "-m", "stemma.cli.main", *arguments],
+        answer: Completed = commands.run(
+            *arguments,
             cwd=folder,
             env={
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -30,12 +31,8 @@ def stemma_in(tmp_path_factory: pytest.TempPathFactory) -> Stemma:
                 "STEMMA_MAY_USE_NETWORK": "false",
                 **(variables or {}),
             },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
         )
+        return answer
 
     return run
 

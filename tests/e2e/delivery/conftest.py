@@ -49,6 +49,7 @@ class Production:
     """A project, what serves in it, and commands."""
 
     folder: Path
+    commands: Any
     variables: dict[str, str]
     port: int = 0
     server: subprocess.Popen[bytes] | None = None
@@ -66,16 +67,10 @@ class Production:
 
     def stemma(self, *arguments: str, **variables: str) -> Completed:
         """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "stemma.cli.main", *arguments],
-            cwd=self.folder,
-            env={**self.variables, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
+        answer: Completed = self.commands.run(
+            *arguments, cwd=self.folder, env={**self.variables, **variables}
         )
+        return answer
 
     def ask(self, *arguments: str, code: int = 0, **variables: str) -> Any:
         """Run a command with ``--json``, insist on its exit code, and read its answer."""
@@ -290,10 +285,11 @@ def delivery_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 
 @pytest.fixture(scope="session")
 def recorded(
-    tmp_path_factory: pytest.TempPathFactory, delivery_variables: dict[str, str]
+    tmp_path_factory: pytest.TempPathFactory, delivery_variables: dict[str, str], commands: Any
 ) -> Iterator[Production]:
     """Record and release every model once; nobody may change it."""
-    made = Production(folder=tmp_path_factory.mktemp("recorded"), variables=delivery_variables)
+    folder = tmp_path_factory.mktemp("recorded")
+    made = Production(folder=folder, commands=commands, variables=delivery_variables)
     shutil.copy(SCRIPT, made.folder)
     made.write("stemma.toml", "[model.prices]\n")
     assert made.stemma("init").returncode == 0
@@ -320,7 +316,7 @@ def _copy(recorded: Production, folder: Path) -> Production:
         recorded.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("environments")
     )
     (folder / ".stemma/serve/environments").symlink_to(recorded.state / "environments")
-    return Production(folder=folder, variables=dict(recorded.variables))
+    return Production(folder=folder, commands=recorded.commands, variables=dict(recorded.variables))
 
 
 @pytest.fixture
