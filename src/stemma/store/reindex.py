@@ -47,6 +47,25 @@ def rebuild_index(
 ) -> RebuildReport:
     """Make ``index`` again; see ``ObjectStore.rebuild_index``."""
     index.clear()
+    frame_count, chunk_count, skipped = index_frames(backend, index, progress)
+    aliases, unreadable = _sha256_aliases(backend, reader)
+    index.add_aliases(aliases)
+    return RebuildReport(
+        frame_count=frame_count,
+        chunk_count=chunk_count,
+        file_count=len(aliases),
+        skipped=(*skipped, *unreadable),
+    )
+
+
+def index_frames(
+    backend: BlobBackend, index: ChunkIndex, progress: Progress | None = None
+) -> tuple[int, int, list[str]]:
+    """Index every frame; a chunk that has a row keeps it.
+
+    Returns:
+        How many frames and chunks there are, and the keys of frames that could not be read.
+    """
     skipped: list[str] = []
     frame_count = chunk_count = 0
     # A chunk keeps its first row, so frames of greater depth wait.
@@ -67,14 +86,7 @@ def rebuild_index(
             progress(stat.size_bytes)
     for of_depth in rows:
         index.add(of_depth)
-    aliases, unreadable = _sha256_aliases(backend, reader)
-    index.add_aliases(aliases)
-    return RebuildReport(
-        frame_count=frame_count,
-        chunk_count=chunk_count,
-        file_count=len(aliases),
-        skipped=(*skipped, *unreadable),
-    )
+    return frame_count, chunk_count, skipped
 
 
 def _header(backend: BlobBackend, key: str) -> frames.Header | None:

@@ -5,13 +5,14 @@ Invariants (normative text: ``docs/formats/store.md`` §The trash):
     * Order: frames, those of greater depth last, and their rows → aliases of recipes → recipes
       → trees → records; so whatever is there leads to nothing that is missing.
     * A chunk that rests in several frames then is found in one of the least depth.
+    * A return that was killed, or one after a collection that was, ends as if it was not.
 
 The caller holds the store's lock exclusively, except for ``holding``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +28,8 @@ from stemma.store.hashing import blake3_raw
 from stemma.store.index import rows_of
 from stemma.store.keys import Family, ObjectKey, frame_key, parse_key
 from stemma.store.objects import ObjectStore
-from stemma.store.recipes import decode_recipe
+from stemma.store.recipes import Recipe, decode_recipe
+from stemma.store.reindex import index_frames
 
 _ORDER: Final = (Family.RECIPE, Family.TREE, Family.RECORD)
 _BATCH: Final = 256
@@ -156,6 +158,7 @@ def _frame_header(key: str, name: ObjectKey, data: bytes) -> frames.Header:
 
 def _bring_back(store: ObjectStore, trash: Trash, blobs: list[TrashedBlob]) -> None:
     """Bring back blobs of one level, and make the rows that find them."""
+    _index_lost(store, trash, blobs)
     for start in range(0, len(blobs), _BATCH):
         batch = blobs[start : start + _BATCH]
         _index_files(store, trash, batch)  # first: a file shows as soon as its recipe is there
@@ -166,12 +169,27 @@ def _bring_back(store: ObjectStore, trash: Trash, blobs: list[TrashedBlob]) -> N
         _index_frames(store, batch)
 
 
-def _index_files(store: ObjectStore, trash: Trash, batch: Iterable[TrashedBlob]) -> None:
-    aliases: dict[Digest, Digest] = {}
-    for blob in batch:
+def _recipes(trash: Trash, blobs: Iterable[TrashedBlob]) -> Iterator[Recipe]:
+    for blob in blobs:
         name = parse_key(blob.key)
         if name is not None and name.family is Family.RECIPE:
-            aliases[decode_recipe(trash.read(blob), name.digest).sha256] = name.digest
+            yield decode_recipe(trash.read(blob), name.digest)
+
+
+def _index_lost(store: ObjectStore, trash: Trash, blobs: Iterable[TrashedBlob]) -> None:
+    """Index all frames if these files need one that is there and that no row names.
+
+    A collection, or an earlier return, that was killed leaves such frames.
+    """
+    for recipe in _recipes(trash, blobs):
+        chunks = {chunk.digest for chunk in recipe.chunks}
+        if len(store.index.find(chunks)) < len(chunks):
+            index_frames(store.backend, store.index)
+            return
+
+
+def _index_files(store: ObjectStore, trash: Trash, batch: Iterable[TrashedBlob]) -> None:
+    aliases = {recipe.sha256: recipe.digest for recipe in _recipes(trash, batch)}
     if aliases:
         store.index.add_aliases(aliases)
 

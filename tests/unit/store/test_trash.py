@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from stemma.domain.digest import Digest
 from stemma.store.backends.local import LocalBackend
 from stemma.store.backends.memory import MemoryBackend
 from stemma.store.gc import collect
-from stemma.store.index import MemoryChunkIndex
+from stemma.store.index import ChunkRow, MemoryChunkIndex
 from stemma.store.objects import ObjectStore
 from stemma.store.trash import TrashHolding, empty, holding, restore
 from stemma.store.verify import verify
@@ -104,29 +104,57 @@ def test_a_damaged_object_gives_way_to_what_the_trash_holds(
     assert _weights(store, lost) == b"a" * 9000
 
 
-class _DiesBeforeAliases(MemoryChunkIndex):
-    """An index that is dead when told of the first alias while ``is_dying``."""
+class _MortalIndex(MemoryChunkIndex):
+    """An index whose process dies at the verb that ``dies_at`` names."""
 
-    is_dying = False
+    dies_at = ""
+
+    def add(self, frames: Mapping[bytes, Sequence[ChunkRow]]) -> None:
+        """Die before rows are written, or write them."""
+        self._die("add")
+        super().add(frames)
+
+    def drop_frames(self, frames: Iterable[bytes]) -> None:
+        """Forget rows, and die after that."""
+        super().drop_frames(frames)
+        self._die("drop_frames")
 
     def add_aliases(self, aliases: Mapping[Digest, Digest]) -> None:
-        """Write them, or die."""
-        if self.is_dying and aliases:
-            raise KeyboardInterrupt
+        """Die before aliases are written, or write them."""
+        self._die("add_aliases")
         super().add_aliases(aliases)
 
+    def _die(self, verb: str) -> None:
+        if verb == self.dies_at:
+            self.dies_at = ""
+            raise KeyboardInterrupt
 
-def test_a_file_comes_back_only_after_what_leads_to_it(tmp_path: Path) -> None:
-    """After a power cut in the middle, doctor would find harm where nobody did any."""
-    index = _DiesBeforeAliases()
+
+@pytest.mark.parametrize("verb", ["add", "drop_frames", "add_aliases"])
+def test_a_return_that_was_killed_is_repeated_and_whole(tmp_path: Path, verb: str) -> None:
+    """After a power cut, doctor would find harm where nobody did any."""
+    index = _MortalIndex()
     store = ObjectStore(LocalBackend(tmp_path / "objects"), index)
     lost = _version(store, tmp_path / "lost", "lost")
     _collect(store)
-    index.is_dying = True
+    index.dies_at = verb
     with pytest.raises(KeyboardInterrupt):
         restore(store, since=None, is_dry_run=False)
     assert verify(store) == []
-    index.is_dying = False
+    restore(store, since=None, is_dry_run=False)
+    assert verify(store) == []
+    assert _weights(store, lost) == b"lost" * 9000
+
+
+def test_what_a_killed_collection_took_comes_back_whole(tmp_path: Path) -> None:
+    """Frames that it left without rows would not be found by the files that need them."""
+    index = _MortalIndex()
+    store = ObjectStore(LocalBackend(tmp_path / "objects"), index)
+    lost = _version(store, tmp_path / "lost", "lost")
+    index.dies_at = "drop_frames"
+    with pytest.raises(KeyboardInterrupt):
+        _collect(store)
+    assert verify(store) == []
     restore(store, since=None, is_dry_run=False)
     assert verify(store) == []
     assert _weights(store, lost) == b"lost" * 9000
