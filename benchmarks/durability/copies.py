@@ -30,6 +30,7 @@ VERSIONS: Final = ("1.0.0", "2.0.0")
 _ROWS: Final = 300
 _COLUMNS: Final = 256
 _SMALL_FILES: Final = 12
+_BACK: Final = "gc --restore"
 
 Work = Callable[[], Answer]
 
@@ -42,12 +43,17 @@ class Scene:
         remote: Has the first version.
         there: Knows the remote and has nothing.
         known: What reading each version answers.
+
+    A side that is, byte for byte and moment for moment, as it was when it was found whole is
+    not looked at again: most trials change one side of three.
     """
 
     def __init__(self, folder: Path) -> None:
         """Make everything in ``folder``."""
         self._kept = folder / "kept"
+        self._collected = folder / "collected"
         self._work = folder / "work"
+        self._whole: set[tuple[str, str, str]] = set()
         self.here = self._work / "here"
         self.there = self._work / "there"
         self.remote = self._work / "remote"
@@ -63,10 +69,15 @@ class Scene:
         shutil.rmtree(self._kept, ignore_errors=True)
         shutil.copytree(self._work, self._kept, symlinks=True)
 
-    def restore(self) -> None:
-        """Put everything back as it was made."""
+    def restore(self, verb: str = "") -> None:
+        """Put everything back as it was made; for ``gc --restore``, as a collection left it."""
+        kept = self._collected if verb == _BACK else self._kept
+        if kept is self._collected and not kept.exists():
+            self.restore()
+            said(forks.call(self.verbs()["gc"]))
+            shutil.copytree(self._work, kept, symlinks=True)
         shutil.rmtree(self._work, ignore_errors=True)
-        shutil.copytree(self._kept, self._work, symlinks=True)
+        shutil.copytree(kept, self._work, symlinks=True)
 
     def verbs(self) -> dict[str, Work]:
         """Return what is tried, by name; each works on the scene as it was made."""
@@ -76,12 +87,27 @@ class Scene:
             "push": partial(project.command, self.here, "push"),
             "pull": partial(project.command, self.there, "pull"),
             "gc": partial(project.command, self.here, *collect),
+            _BACK: partial(project.command, self.here, *_BACK.split()),
             "gc --empty-trash": partial(project.command, self.here, *collect, "--empty-trash"),
         }
 
     def look(self, *, done: str = "") -> list[str]:
         """Return everything that is wrong now; ``done`` names a verb that was acknowledged."""
-        return forks.call(partial(self._look, done))["faults"]  # type: ignore[no-any-return]
+        faults: list[str] = []
+        looks = {
+            self.here: self._look_here,
+            self.there: self._look_there,
+            self.remote: self._look_from_elsewhere,
+        }
+        for side, look in looks.items():
+            state = (side.name, done, _state(side))
+            if state in self._whole:
+                continue
+            found = forks.call(partial(look, done))["faults"]
+            if not found:
+                self._whole.add(state)
+            faults += found
+        return faults
 
     def _make(self) -> None:
         self._work.mkdir(parents=True)
@@ -109,7 +135,7 @@ class Scene:
         forks.call(partial(project.record_file, self.here, MODEL, data))
         said(forks.call(partial(project.release, self.here, MODEL)))
 
-    def _look(self, done: str) -> Answer:
+    def _look_here(self, done: str) -> Answer:
         faults = [f"here: {problem}" for problem in project.doctor(self.here)["problems"]]
         faults += [f"here: {what}" for what in project.half_made(self.here)]
         faults += self._unlike(self.here, VERSIONS)
@@ -117,28 +143,28 @@ class Scene:
         fresh = tracked_faults(self.here, "fresh")
         if (self.here / "fresh.stemma").exists() or done == "add":
             faults += [f"fresh: {fault}" for fault in fresh]
-        faults += self._look_elsewhere(done)
         return {"faults": faults}
 
-    def _look_elsewhere(self, done: str) -> list[str]:
+    def _look_there(self, done: str) -> Answer:
         faults = [f"there: {problem}" for problem in project.doctor(self.there)["problems"]]
         seen = [row[1] for row in project.overview(self.there, [MODEL])["log"][MODEL]]
         expected: tuple[str, ...] = VERSIONS[:1] if done == "pull" else ()
         faults += [f"there: no {number}" for number in expected if number not in seen]
-        faults += self._unlike(self.there, seen)
-        # What a third one finds at the remote now.
+        return {"faults": faults + self._unlike(self.there, seen)}
+
+    def _look_from_elsewhere(self, done: str) -> Answer:
+        """Look with the eyes of a third one, who pulls from the remote now."""
         third = self._work / "third"
         shutil.rmtree(third, ignore_errors=True)
         shutil.copytree(self._kept / "there", third, symlinks=True)
         answer = project.command(third, "pull")
         if answer["code"]:
-            faults.append(f"pulling from the remote: {answer}")
-            return faults
-        faults += [f"third: {problem}" for problem in project.doctor(third)["problems"]]
+            return {"faults": [f"pulling from the remote: {answer}"]}
+        faults = [f"third: {problem}" for problem in project.doctor(third)["problems"]]
         seen = [row[1] for row in project.overview(third, [MODEL])["log"][MODEL]]
         expected = VERSIONS if done == "push" else VERSIONS[:1]
         faults += [f"third: no {number}" for number in expected if number not in seen]
-        return faults + self._unlike(third, seen)
+        return {"faults": faults + self._unlike(third, seen)}
 
     def _unlike(self, root: Path, numbers: tuple[str, ...] | list[str]) -> list[str]:
         """Name each version that does not read as it did when it was made."""
@@ -170,6 +196,18 @@ def tracked_faults(root: Path, name: str) -> list[str]:
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (root / name).iterdir()
     }
     return [] if stored == there else [f"it reads differently: {stored} {there}"]
+
+
+def _state(folder: Path) -> str:
+    """Return a digest of everything in a folder: names, modes, moments and bytes."""
+    hasher = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        facts = path.lstat()
+        named = f"{path.relative_to(folder)} {facts.st_mode} {facts.st_mtime_ns} {facts.st_size}\n"
+        hasher.update(named.encode())
+        if path.is_file():
+            hasher.update(path.read_bytes())
+    return hasher.hexdigest()
 
 
 def fill(folder: Path, seed: int) -> None:

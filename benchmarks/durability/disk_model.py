@@ -6,6 +6,7 @@ for any moment which files a power cut may leave.  The rules are the least that 
 * a file's bytes are certain up to its last fsync; later writes may each be lost or kept;
 * a name (created, linked, renamed, removed) is certain once its folder was fsynced; until
   then the old or the new state of that name may be found;
+* what is in a new folder is there only if the folder is, whose name is one like any other;
 * a file that was certain before the trace began stays certain.
 
 Shared memory (``-shm``) is gone.  Writes through maps do not show in a trace; SQLite maps
@@ -80,6 +81,8 @@ class Disk:
         self._root = str(root)
         self._seen: dict[str, _File] = {}
         self._certain: dict[str, _File] = {}
+        self._folders = {str(path) for path in root.rglob("*") if path.is_dir()} | {str(root)}
+        self._certain_folders = set(self._folders)
         for path in root.rglob("*"):
             if path.is_file() and not path.name.endswith("-shm"):
                 data = path.read_bytes()
@@ -95,15 +98,22 @@ class Disk:
     def after_power_cut(self, chance: random.Random | None) -> dict[Path, bytes]:
         """Return the files that may be found, by path under the root."""
         names = dict(self._certain)
-        for name in {*self._seen, *self._certain}:
+        for name in sorted({*self._seen, *self._certain}):
             if self._seen.get(name) is self._certain.get(name):
                 continue
             if chance is not None and chance.random() < _KEEP_CHANCE:
                 names.pop(name, None)
                 if name in self._seen:
                     names[name] = self._seen[name]
+        lost = {
+            folder
+            for folder in sorted(self._folders - self._certain_folders)
+            if chance is None or chance.random() > _KEEP_CHANCE
+        }
         return {
-            Path(name).relative_to(self._root): file.left(chance) for name, file in names.items()
+            Path(name).relative_to(self._root): file.left(chance)
+            for name, file in names.items()
+            if lost.isdisjoint(map(str, Path(name).parents))
         }
 
     def _apply(self, name: str, arguments: str, result: int) -> bool:
@@ -140,6 +150,12 @@ class Disk:
 
     def _rename(self, name: str, arguments: str) -> bool:
         paths = [text.decode() for text in _texts(arguments)]
+        if name.startswith("mkdir"):
+            self._folders.add(paths[-1])
+            return False  # nobody finds an empty folder missing
+        if name == "rmdir" or "AT_REMOVEDIR" in arguments:
+            self._folders.discard(paths[-1])
+            return False
         if name.startswith("unlink"):
             return self._seen.pop(paths[-1], None) is not None
         if name.startswith("link"):
@@ -155,6 +171,12 @@ class Disk:
             self._seen[path].sync()
             return
         folder = path.rstrip("/")
+        inside = {
+            name
+            for name in self._folders | self._certain_folders
+            if name.rpartition("/")[0] == folder
+        }
+        self._certain_folders = self._certain_folders - inside | self._folders & inside
         for name in {*self._seen, *self._certain}:
             if name.rpartition("/")[0] != folder:
                 continue

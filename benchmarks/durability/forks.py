@@ -87,7 +87,7 @@ def kill_at_call(work: Work, number: int, points: str = POINTS) -> End:
     """Run ``work`` in a fork and SIGKILL it as a thread of it enters its N-th call of these."""
     child = _Child(work)
     rule = f"inject={points}:signal=SIGKILL:when={number}"
-    with _Tracer(child.pid, ["-e", rule], Path(os.devnull)):
+    with _Tracer(child.pid, ["-e", f"trace={points}", "-e", rule], Path(os.devnull)):
         child.release()
         return child.finish(None)
 

@@ -65,7 +65,7 @@ def _places(scene: Scene, log: Path, only: str) -> list[tuple[str, str, int]]:
     for verb, work in scene.verbs().items():
         if only and verb != only:
             continue
-        scene.restore()
+        scene.restore(verb)
         _, end = forks.count_calls(work, log)
         if end.answer is None or end.answer.get("code", 1):
             raise RuntimeError(f"{verb}: {end.answer}")
@@ -78,7 +78,7 @@ def _places(scene: Scene, log: Path, only: str) -> list[tuple[str, str, int]]:
 
 
 def _trial(scene: Scene, verb: str, group: str, number: int) -> tuple[bool, list[str]]:
-    scene.restore()
+    scene.restore(verb)
     work = scene.verbs()[verb]
     end = forks.kill_at_call(work, number, _GROUPS[group])
     is_done = end.answer is not None and not end.answer.get("code", 1)
