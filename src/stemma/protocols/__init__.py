@@ -1,0 +1,1 @@
+"""Foreign protocols: unmodified clients of others, answered from our records."""
