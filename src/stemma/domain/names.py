@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from zlib import crc32
 
 from stemma.domain.errors import InvalidInputError
 
@@ -77,6 +78,35 @@ def check_channel_name(name: str, *, pattern: str = "", reserved: tuple[str, ...
     return name
 
 
+def fit_model_name(name: str) -> str:
+    """Return the model name that stands for a name of another system; an allowed one is kept.
+
+    Two names may fit to one; whoever keeps both must refuse the second.
+    """
+    lowered = name.lower()
+    fitted = lowered if _MODEL.fullmatch(lowered) else re.sub(r"[^a-z0-9]+", "-", lowered)
+    fitted = fitted.strip("-")
+    mark = f"{crc32(name.encode('utf-8', 'surrogatepass')):08x}"
+    if not fitted.strip("-0123456789") or not fitted.isascii():
+        fitted = f"model-{mark}"  # nothing in it that can be read
+    if not _MODEL.fullmatch(fitted) or BARE_RUN.fullmatch(fitted) or _is_device(fitted):
+        fitted = f"model-{fitted}"
+    if len(fitted) > NAME_LENGTH_LIMIT:
+        kept = fitted[: NAME_LENGTH_LIMIT - len(mark) - 1].rstrip("-._")
+        fitted = f"{kept}-{mark}"  # so that long names with one beginning stay apart
+    return fitted
+
+
+def fit_channel_name(name: str) -> str:
+    """Return the channel name that stands for a name of another system; an allowed one is kept."""
+    fitted = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return fitted if _CHANNEL.fullmatch(fitted) else f"channel-{fitted}".rstrip("-")
+
+
+def _is_device(name: str) -> bool:
+    return name.split(".", maxsplit=1)[0] in _DEVICES
+
+
 def _check(name: str, pattern: re.Pattern[str], what: str, reserved: frozenset[str]) -> None:
     if len(name) > NAME_LENGTH_LIMIT:
         raise InvalidInputError(
@@ -93,7 +123,7 @@ def _check(name: str, pattern: re.Pattern[str], what: str, reserved: frozenset[s
             code="bad-name",
             hint=_proposal(name, pattern),
         )
-    if name in reserved or name.split(".", maxsplit=1)[0] in _DEVICES:
+    if name in reserved or _is_device(name):
         raise InvalidInputError(
             f"{what} name {name!r} is reserved",
             code="reserved-name",
