@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from sqlalchemy import BigInteger, Column, Double, LargeBinary, MetaData, Text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import UserDefinedType
 from typing_extensions import override
 
@@ -50,6 +51,13 @@ def make_blob_type() -> LargeBinary:
 def text_column(name: str, *, is_nullable: bool = False) -> Column[str]:
     """Return a column of text."""
     return Column(name, Text, nullable=is_nullable)
+
+
+def path_column(name: str) -> Column[str]:
+    """Return a column of text that both engines sort by its bytes, so that folders are ranges."""
+    return Column(
+        name, Text().with_variant(postgresql.TEXT(collation="C"), "postgresql"), nullable=False
+    )
 
 
 def integer_column(name: str) -> Column[int]:

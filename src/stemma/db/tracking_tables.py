@@ -26,7 +26,13 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from stemma.db.columns import integer_column, metadata, number_column, text_column
+from stemma.db.columns import (
+    integer_column,
+    metadata,
+    number_column,
+    path_column,
+    text_column,
+)
 
 
 def _check() -> Column[int]:
@@ -158,7 +164,7 @@ artifacts: Final = Table(
     "artifacts",
     metadata,
     text_column("owner"),
-    text_column("path"),
+    path_column("path"),
     text_column("file"),
     integer_column("size_bytes"),
     text_column("stored_at"),

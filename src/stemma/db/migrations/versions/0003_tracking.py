@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 from stemma.db.rows import row_digest
 
@@ -160,7 +161,11 @@ def _make_run_logs() -> None:
     op.create_table(
         "artifacts",
         sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column(
+            "path",
+            sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql"),
+            nullable=False,
+        ),
         sa.Column("file", sa.Text(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("stored_at", sa.Text(), nullable=False),
