@@ -31,12 +31,11 @@ from stemma.hub.base import TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.portions import LeftElsewhere, absences_with_portions, find_left, portion_roots
 from stemma.store.gc import GcReport, collect
-from stemma.store.keys import parse_key, record_key
+from stemma.store.keys import Family, parse_key, record_key
 from stemma.store.objects import ObjectStore
 from stemma.store.trash import RestoreReport, TrashHolding, empty, holding, restore
 from stemma.store.verify import verify
 
-_FROM_REMOTE: Final = "stemma pull --repair"
 _REPAIR: Final = "stemma doctor --repair"
 _UNNEEDED: Final = "(nothing recorded needs it)"
 
@@ -262,31 +261,31 @@ def _object_finding(problem: ObjectProblem, *, is_loose: bool) -> Finding:
 
 
 def _object_fix(problem: ObjectProblem, *, is_loose: bool) -> str:
-    """Say what can be done: a remote that holds a copy mends everything that versions need."""
+    """Say what can be done: the repair asks every place that may hold a copy."""
     if problem.kind in {"index-missing", "index-wrong", "pack-damaged"}:
         return "stemma doctor --rebuild"
     file = f".stemma/objects/{problem.key}"
     is_there = problem.kind != "missing-object"
-    if is_there and not is_loose:
-        # It rests in a pack with others, so there is no file that could go or be replaced.
-        return _REPAIR if problem.paths or problem.versions else f"{_REPAIR}   {_UNNEEDED}"
     if problem.paths:
-        return _tracked_fix(problem.paths, f"rm {shlex.quote(file)}" if is_there else "")
+        return _REPAIR if is_there else _tracked_fix(problem.paths)
     if not problem.versions:
-        return f"rm {shlex.quote(file)}   {_UNNEEDED}"
-    if not is_there:
-        what = problem.key if "/" in problem.key else f"the object {problem.key}"
-        return f"{_FROM_REMOTE}   (no remote: copy {what} from another copy of this project)"
-    again = f"rm {shlex.quote(file)}, then run the training again and release it"
-    by_hand = f"copy {file} from another copy of this project; without one: {again}"
-    return f"{_FROM_REMOTE}   (no remote: {by_hand})"
+        name = parse_key(problem.key)
+        if is_there and is_loose and name is not None and name.family is Family.RECORD:
+            return f"rm {shlex.quote(file)}   {_UNNEEDED}"  # the repair leaves records alone
+        return f"{_REPAIR}   {_UNNEEDED}"
+    what = problem.key if "/" in problem.key else f"the object {problem.key}"
+    by_hand = f"copy {what} from another copy of this project"
+    if is_there:
+        by_hand = f"copy {file} from another copy of this project; without one: rm"
+        by_hand += f" {shlex.quote(file)}, then run the training again and release it"
+    # What rests in a pack with others is no file that could go or be replaced.
+    is_by_hand = is_loose or not is_there
+    return f"{_REPAIR}   (where it finds none: {by_hand})" if is_by_hand else _REPAIR
 
 
-def _tracked_fix(paths: Sequence[str], removal: str) -> str:
-    """Say what brings tracked data back; a damaged object must go first, or add believes in it."""
+def _tracked_fix(paths: Sequence[str]) -> str:
+    """Say what brings tracked data back that is not stored; in a clone it never was."""
     adding = " && ".join(f"stemma add {shlex.quote(path)}" for path in paths)
-    if removal:
-        return f"{removal} && {adding}   (while the tracked files are unchanged)"
     pulling = " && ".join(f"stemma pull {shlex.quote(path)}" for path in paths)
     return f"{pulling}   (no remote: {adding}, while the tracked files are unchanged)"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stemma.server.wiring import examine_project
+from stemma.server.wiring import examine_project, repair_project
 from stemma.testing.loose_objects import make_loose
 
 Completed = subprocess.CompletedProcess[str]
@@ -86,7 +86,8 @@ def test_damaged_frames_say_what_they_harm(stemma_in: Stemma, released: Path) ->
     assert "    harms toy 2.0.0" in human.stdout
     assert "    - file blake3:" in human.stdout
     assert (
-        "    fix: stemma pull --repair   (no remote: copy .stemma/objects/frames/" in human.stdout
+        "    fix: stemma doctor --repair   (where it finds none: copy .stemma/objects/frames/"
+        in human.stdout
     )
     told = [line for line in human.stdout.splitlines() if "fix:" not in line]
     assert not any(re.search("[0-9a-f]{32}", line) for line in told), "digests are cut for people"
@@ -102,13 +103,8 @@ def test_tracked_data_is_stored_anew_as_doctor_says(stemma_in: Stemma, project: 
         _flip(path)
         (finding,) = examine_project(project).findings
         assert finding.harms == ("tracked data.csv",), family
-        assert finding.fix == (
-            f"rm {path.relative_to(project)} && stemma add data.csv"
-            "   (while the tracked files are unchanged)"
-        )
-        path.unlink()
-        assert stemma_in(project, "add", "data.csv").returncode == 0
-        assert examine_project(project).is_healthy, family
+        assert finding.fix == "stemma doctor --repair"
+        assert repair_project(project).after.is_healthy, family
 
 
 @pytest.mark.parametrize("family", ["trees", "recipes", "frames", "records/manifest"])
@@ -146,7 +142,8 @@ def test_damage_that_harms_nothing_says_so(stemma_in: Stemma, project: Path) -> 
     _flip(stale)
     (finding,) = examine_project(project).findings
     assert finding.harms == ()
-    assert "nothing recorded needs it" in finding.fix
+    assert finding.fix == "stemma doctor --repair   (nothing recorded needs it)"
+    assert repair_project(project).after.is_healthy
 
 
 def test_a_rebuild_is_told_in_words_of_the_user(stemma_in: Stemma, released: Path) -> None:
