@@ -29,7 +29,7 @@ demo: $(STAMP)  ## from a training script to production and back, with real mode
 	@$(BIN)/python examples/demo/demo.py
 
 test: $(STAMP) $(TORCH)  ## run every test
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --maxschedchunk 8
 
 test-fast: $(STAMP)  ## run the tests that take under 0.25 s each
 	@$(BIN)/python -m pytest -m "not slow" -n 2
