@@ -30,8 +30,14 @@ def until_state(production: Any, *wanted: str) -> str:
     return found
 
 
-def test_a_good_version_goes_to_the_end_and_a_trap_is_taken_back_unnoticed(served: Any) -> None:
+def test_a_good_version_goes_to_the_end_and_a_trap_is_taken_back_unnoticed(
+    production: Any,
+) -> None:
     """Users would meet a bad version, or a good one would never arrive."""
+    # For so long what no request is sent to any more is kept, to answer the last one.
+    production.write("stemma.toml", "[model.prices.serve]\ntimeout_seconds = 3\n")
+    served = production
+    served.serve("prices@1.0.0", "--channel", "stable")
     served.send_users(large=True)
     good = served.stemma("rollout", "prices@1.1.0", *QUICK, "-m", "finer prices")
     assert good.returncode == 0, good.stdout + good.stderr
