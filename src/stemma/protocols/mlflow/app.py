@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from stemma.domain.access import Needs
 from stemma.domain.errors import InvalidInputError, StemmaError
 from stemma.protocols.mlflow.endpoints import ENDPOINTS
 from stemma.protocols.mlflow.errors import Problem, broken, not_built, problem_of, unknown
@@ -28,7 +29,6 @@ from stemma.protocols.mlflow.routes import (
     ClientGoneError,
     MlflowRequest,
     MlflowRoute,
-    Needs,
     Response,
     headers_of,
     target_of,
@@ -51,7 +51,7 @@ _ALWAYS: Final = (
 class Guard(Protocol):
     """Decides who may call."""
 
-    def admit(self, headers: Mapping[str, str], needs: Needs) -> str:
+    async def admit(self, headers: Mapping[str, str], needs: Needs) -> str:
         """Return who calls; empty where callers need not say so.
 
         Args:
@@ -68,7 +68,7 @@ class Guard(Protocol):
 class OpenGuard:
     """Admits everybody: the address is loopback, and so is everybody who reaches it."""
 
-    def admit(self, headers: Mapping[str, str], needs: Needs) -> str:  # noqa: ARG002 - a Protocol's
+    async def admit(self, headers: Mapping[str, str], needs: Needs) -> str:  # noqa: ARG002 - a Protocol's
         """Return nobody's name."""
         return ""
 
@@ -154,10 +154,10 @@ class MlflowApplication:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         found = self._index.find(scope["method"], target_of(scope))
         if isinstance(found, Problem):
-            self._guard.admit(headers_of(scope), Needs.READ)
+            await self._guard.admit(headers_of(scope), Needs.READ)
             return _refusal(found)
         route, path = found
-        user = self._guard.admit(headers_of(scope), route.needs)
+        user = await self._guard.admit(headers_of(scope), route.needs)
         request = MlflowRequest(self._services, scope, receive, path=path, user=user)
         answer = await route.handler(request)
         if isinstance(answer, Response):

@@ -16,15 +16,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar, final, get_origin
 from urllib.parse import parse_qs
 
 import msgspec
 
+from stemma.domain.access import Needs
 from stemma.domain.errors import InvalidInputError
 from stemma.protocols.mlflow.ports import Services
+
+__all__ = ["MlflowRequest", "MlflowRoute", "Needs", "Response"]
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 """Largest body that is read whole; what is streamed has no limit of its own."""
@@ -33,22 +35,6 @@ MessageT = TypeVar("MessageT", bound=msgspec.Struct)
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, object]]]
 _JSON: Final = "application/json"
 _BODILESS: Final = frozenset({"GET", "HEAD"})
-
-
-class Needs(StrEnum):
-    """What a caller must be allowed to do, where callers have to say who they are.
-
-    Attributes:
-        OPEN: Nothing; it tells nothing about anybody.
-        READ: See records and artifacts.
-        WRITE: Change them.
-        SIGNED: Nothing but the address, which carries a signature that the handler checks.
-    """
-
-    OPEN = "open"
-    READ = "read"
-    WRITE = "write"
-    SIGNED = "signed"
 
 
 class ClientGoneError(Exception):
