@@ -1,0 +1,1 @@
+"""The two tracking servers under measure, and what they are filled with."""
