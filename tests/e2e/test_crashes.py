@@ -1,4 +1,4 @@
-"""``kill -9`` during run, release and gc; the full count: ``python -m benchmarks crashes``."""
+"""``kill -9`` during run, release and gc; 200 times: ``python -m benchmarks crashes``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_whatever_is_killed_nothing_acknowledged_is_lost_or_half_made() -> None:
     """A killed process would cost a release, leave half of one, or a lock to remove by hand."""
     trials = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scenarios.crashes", "30"],
+        [sys.executable, "-m", "benchmarks.scenarios.crashes", "12"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -23,4 +23,4 @@ def test_whatever_is_killed_nothing_acknowledged_is_lost_or_half_made() -> None:
         timeout=600,
     )
     assert trials.returncode == 0, trials.stdout + trials.stderr
-    assert "trials: 30" in trials.stdout
+    assert "trials: 12" in trials.stdout
