@@ -1,4 +1,7 @@
-"""A real fine-tune in torch, recorded and released: PATCH, MINOR and MAJOR, once each."""
+"""A real fine-tune in torch, recorded and released: PATCH and MAJOR.
+
+The page ``fine-tune-torch`` of the how-to documents, which is run too, has the MINOR.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +52,8 @@ def test_fine_tunes_get_the_number_their_evidence_asks_for(tmp_path: Path) -> No
     assert train_and_release() == ("1.0.0", "first")
     base = ("--base", "digits-net@1.0.0")
     assert train_and_release(*base, "--lr", "1e-6", "--epochs", "1") == ("1.0.1", "patch")
-    assert train_and_release(*base, "--lr", "3e-3", "--epochs", "10") == ("1.1.0", "minor")
     assert train_and_release("--wide", "--lr", "5e-2", "--epochs", "40") == ("2.0.0", "major")
-    assert json.loads(stemma("show", "digits-net@1.1.0", "--json"))["parents"] == [
+    assert json.loads(stemma("show", "digits-net@1.0.1", "--json"))["parents"] == [
         "digits-net@1.0.0"
     ]
     assert json.loads(stemma("show", "digits-net@2.0.0", "--json"))["parents"] == []
