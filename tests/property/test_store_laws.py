@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.tree import check_link, check_paths
+from stemma.store.backends.local import LocalBackend
 from stemma.store.backends.memory import MemoryBackend
 from stemma.store.gc import collect
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.objects import ObjectStore
+from stemma.store.trash import holding, restore
 from stemma.store.verify import verify
 
 BYTES = st.one_of(
@@ -166,6 +169,51 @@ def test_any_family_of_models_comes_back_after_any_of_it_is_collected(
     assert verify(_again(store)) == []
     store.rebuild_index()
     assert verify(_again(store)) == []
+
+
+@pytest.mark.slow
+@given(
+    members=st.lists(MEMBER, min_size=1, max_size=5),
+    kept=st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=3),
+    added=st.sets(st.integers(0, 4)),
+)
+@settings(max_examples=25, deadline=None)
+def test_whatever_was_collected_comes_back_and_twice_is_once(
+    members: list[Member], kept: list[set[int]], added: set[int]
+) -> None:
+    """What a person asks back from the trash would come in part, or read otherwise."""
+    files = [_model_file(member) for member in members]
+    with tempfile.TemporaryDirectory() as folder:
+        store = ObjectStore(LocalBackend(Path(folder) / "objects"), MemoryChunkIndex())
+        digests: dict[int, Digest] = {}
+
+        def put(number: int) -> Digest:
+            path = Path(folder) / f"{number}.safetensors"
+            path.write_bytes(files[number])
+            parents = [digests[place] for place in members[number].parents if place < number]
+            return store.put_file(path, parents=parents).digest
+
+        for number in range(len(members)):
+            digests[number] = put(number)
+        later = datetime.now(UTC) + timedelta(hours=1)
+        for numbers in kept:
+            roots = {digests[number] for number in numbers if number < len(digests)}
+            # What an earlier collection took is no root any more.
+            alive = [digest for digest in roots if store.has(digest)]
+            collect(store, alive, now=later, grace_seconds=60, is_dry_run=False)
+            later += timedelta(hours=1)
+        for number in sorted(added & set(range(len(members)))):
+            put(number)  # while the same may rest in the trash
+        taken = holding(store)
+        first = restore(store, since=None, is_dry_run=False)
+        assert (len(first.restored), first.damaged) == (taken.count, ())
+        before = sorted(stat.key for stat in store.backend.list())
+        assert [_again(store).read_bytes(digests[number]) for number in range(len(files))] == files
+        assert verify(_again(store)) == []
+        assert restore(store, since=None, is_dry_run=False).restored == ()
+        assert sorted(stat.key for stat in store.backend.list()) == before
+        store.rebuild_index()
+        assert verify(_again(store)) == []
 
 
 def _again(store: ObjectStore) -> ObjectStore:

@@ -30,7 +30,7 @@ from stemma.domain.errors import (
 from stemma.hub.base import TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.portions import LeftElsewhere, absences_with_portions, find_left, portion_roots
-from stemma.store.gc import GcReport, collect
+from stemma.store.gc import GcReport, find_garbage, remove_garbage
 from stemma.store.keys import Family, parse_key, record_key
 from stemma.store.objects import ObjectStore
 from stemma.store.trash import RestoreReport, TrashHolding, empty, holding, restore
@@ -99,14 +99,9 @@ class LocalStorage(StorageVerbs):
         remove_abandoned(parts.root / ".stemma" / "tmp")
         now = parts.clock()
         with parts.lock.exclusive(timeout_seconds=parts.lock_timeout_seconds):
-            # First, for a full disk has no room to forget rows in; the trash has no rows.
-            freed = self._emptied(None, is_dry_run=is_dry_run) if is_final else TrashHolding()
             leased = [it for it in parts.leases.living() if _is_stored(parts.objects, it)]
-            if not is_dry_run:
-                # Rows first: a row must not outlive its record.
-                parts.catalog.forget_expired(now, self._expiry, leased)
             roots = parts.catalog.gc_roots(now, self._expiry, leased)
-            report = collect(
+            garbage = find_garbage(
                 parts.objects,
                 [
                     *(root.digest for root in roots),
@@ -115,9 +110,15 @@ class LocalStorage(StorageVerbs):
                 ],
                 now=now,
                 grace_seconds=grace_seconds,
-                is_dry_run=is_dry_run,
-                is_final=is_final,
             )
+            # Before the rows, for a full disk has no room to forget those; and after all was
+            # found sound, for else the trash may hold what must be restored.
+            freed = self._emptied(None, is_dry_run=is_dry_run) if is_final else TrashHolding()
+            report = replace(garbage.report(), is_final=is_final)
+            if not is_dry_run:
+                # Rows first: a row must not outlive its record.
+                parts.catalog.forget_expired(now, self._expiry, leased)
+                report = remove_garbage(parts.objects, garbage, now=now, is_final=is_final)
             if not is_final:
                 old = now - timedelta(seconds=trash_seconds)
                 freed = self._emptied(old, is_dry_run=is_dry_run)

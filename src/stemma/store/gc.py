@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple, final
@@ -112,24 +112,42 @@ def reachable(store: ObjectStore, roots: Iterable[Digest]) -> Reachable:
     return walk.finish()
 
 
-def collect(
-    store: ObjectStore,
-    roots: Iterable[Digest],
-    *,
-    now: datetime,
-    grace_seconds: int,
-    is_dry_run: bool,
-    is_final: bool = False,
-) -> GcReport:
-    """Remove what neither the roots nor anything younger than the grace period reaches.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Garbage:
+    """What a collection found, before it removes anything.
 
-    What goes, goes to the trash of the store, when that has one and ``is_final`` is false.
+    Attributes:
+        found: Every object, as it was listed.
+        dead: What goes, by family, in order of removal.
+    """
+
+    found: Mapping[ObjectKey, BlobStat]
+    dead: Mapping[Family, Sequence[ObjectKey]]
+
+    def report(self) -> GcReport:
+        """Say what goes."""
+        removed = tuple(
+            _removal(self.found[key], reason)
+            for family, reason in _REASONS.items()
+            for key in self.dead[family]
+        )
+        return GcReport(
+            kept=len(self.found) - len(removed),
+            removed=removed,
+            freed_bytes=sum(removal.size_bytes for removal in removed),
+        )
+
+
+def find_garbage(
+    store: ObjectStore, roots: Iterable[Digest], *, now: datetime, grace_seconds: int
+) -> Garbage:
+    """Find what neither the roots nor anything younger than the grace period reaches.
 
     Raises:
-        IntegrityError: As for ``reachable``; nothing has been removed then.
+        IntegrityError: As for ``reachable``.
     """
-    found = [(parse_key(stat.key), stat) for stat in store.backend.list()]
-    objects = {key: stat for key, stat in found if key is not None}
+    listed = [(parse_key(stat.key), stat) for stat in store.backend.list()]
+    objects = {key: stat for key, stat in listed if key is not None}
     old_before = now - timedelta(seconds=grace_seconds)
     young = {key for key, stat in objects.items() if stat.modified_at > old_before}
     walk = _Walk(store, objects)
@@ -149,19 +167,38 @@ def collect(
     }
     frames_found = {key: stat for key, stat in objects.items() if key.family is Family.FRAME}
     dead[Family.FRAME] = _dead_frames(store, frames_found, young, live.chunks)
-    if not is_dry_run:
-        _remove(store, dead, _way_out(store, now, is_final=is_final))
-    removed = tuple(
-        _removal(objects[key], reason)
-        for family, reason in _REASONS.items()
-        for key in dead[family]
-    )
-    return GcReport(
-        kept=len(objects) - len(removed),
-        removed=removed,
-        freed_bytes=sum(removal.size_bytes for removal in removed),
-        is_final=is_final or trash_of(store) is None,
-    )
+    return Garbage(found=objects, dead=dead)
+
+
+def remove_garbage(
+    store: ObjectStore, garbage: Garbage, *, now: datetime, is_final: bool = False
+) -> GcReport:
+    """Remove what was found: to the store's trash, when it has one and ``is_final`` is false.
+
+    The caller has held the lock since it was found.
+    """
+    _remove(store, garbage.dead, _way_out(store, now, is_final=is_final))
+    return replace(garbage.report(), is_final=is_final or trash_of(store) is None)
+
+
+def collect(
+    store: ObjectStore,
+    roots: Iterable[Digest],
+    *,
+    now: datetime,
+    grace_seconds: int,
+    is_dry_run: bool,
+    is_final: bool = False,
+) -> GcReport:
+    """Find garbage, and remove it unless this is a dry run.
+
+    Raises:
+        IntegrityError: As for ``reachable``; nothing has been removed then.
+    """
+    garbage = find_garbage(store, roots, now=now, grace_seconds=grace_seconds)
+    if is_dry_run:
+        return replace(garbage.report(), is_final=is_final or trash_of(store) is None)
+    return remove_garbage(store, garbage, now=now, is_final=is_final)
 
 
 def _way_out(store: ObjectStore, now: datetime, *, is_final: bool) -> Callable[[list[str]], None]:

@@ -14,6 +14,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from stemma.cli.restoring import Wanted, params_bytes, plan, restore
+from stemma.domain.errors import IntegrityError
 from stemma.hub.local import LocalHub
 from stemma.server.wiring import open_hub
 from stemma.store.gc import GcReport
@@ -118,3 +119,20 @@ def test_what_was_a_week_in_the_trash_goes_by_itself(project: Path) -> None:
     swept = _collect(project, days=48)
     assert swept.expired == moved.trash
     assert swept.trash.count == 0
+
+
+@pytest.mark.slow
+def test_a_collection_that_is_refused_empties_no_trash(project: Path) -> None:
+    """The trash could hold the only sound copy of what is damaged, and that would be gone."""
+    with closing(open_hub(project)) as hub:
+        tree = hub.objects.put_tree(project, ["data.csv"])
+    held = _collect(project, days=40)
+    assert held.removed
+    with closing(open_hub(project)) as hub:
+        hub.track("data.csv", tree.digest)
+    with pytest.raises(IntegrityError, match="must be kept"):
+        _collect(project, days=41, is_final=True)
+    with closing(open_hub(project)) as hub:
+        assert hub.trash() == held.trash
+        hub.restore_garbage(since=None, is_dry_run=False)
+        assert hub.objects.read_tree(tree.digest).entries
