@@ -1,4 +1,4 @@
-"""Names of artifacts: which text may name a file of a run or a logged model.
+"""Artifacts: files of runs and logged models, and which text may name one.
 
 A name comes from a client and is only ever a key of a row; no file is opened by it.  What could
 be one all the same, on any machine that downloads it, is refused.
@@ -17,9 +17,11 @@ Example:
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
+from stemma.domain.digest import Digest
 from stemma.domain.errors import InvalidInputError
 
 PATH_LIMIT_BYTES: Final = 1024
@@ -30,6 +32,38 @@ _DECODINGS: Final = 8
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(/|$)|[A-Za-z]:")
 _SHOWN: Final = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file of a run or a logged model.
+
+    Attributes:
+        owner: Id of the run or logged model.
+        path: Its path there.
+        file: blake3 of its bytes, in the content store.
+        size_bytes: Its size.
+    """
+
+    owner: str
+    path: str
+    file: Digest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactEntry:
+    """What a folder of artifacts holds.
+
+    Attributes:
+        path: Path from the root of the artifacts.
+        is_folder: Whether it is a folder.
+        size_bytes: Size of a file; 0 for folders.
+    """
+
+    path: str
+    is_folder: bool
+    size_bytes: int = 0
 
 
 def check_artifact_path(text: str) -> str:
