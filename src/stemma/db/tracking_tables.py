@@ -114,6 +114,16 @@ run_inputs: Final = Table(
 )
 """``body`` is JSON: ``source_type``, ``source``, ``schema``, ``profile``, ``tags``."""
 
+run_model_inputs: Final = Table(
+    "run_model_inputs",
+    metadata,
+    text_column("run"),
+    text_column("logged_model"),
+    text_column("row_digest"),
+    PrimaryKeyConstraint("run", "logged_model"),
+)
+"""Logged models that a run read."""
+
 run_outputs: Final = Table(
     "run_outputs",
     metadata,

@@ -151,6 +151,13 @@ def _make_run_logs() -> None:
     )
     op.create_index("ix_run_inputs_name_digest", "run_inputs", ["name", "digest"])
     op.create_table(
+        "run_model_inputs",
+        sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("logged_model", sa.Text(), nullable=False),
+        sa.Column("row_digest", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("run", "logged_model", name="pk_run_model_inputs"),
+    )
+    op.create_table(
         "run_outputs",
         sa.Column("run", sa.Text(), nullable=False),
         sa.Column("logged_model", sa.Text(), nullable=False),
