@@ -1,0 +1,1 @@
+"""Search: MLflow's filter language over rows, in pages that continue where the last one ended."""
