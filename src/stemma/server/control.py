@@ -1,7 +1,8 @@
 """The control application: what the server answers beside the models, behind the data plane.
 
 Invariants:
-    * Every route stands in ``ROUTES`` with who may call it; nothing else answers.
+    * Every route stands in ``ROUTES``, or in the table of a protocol, with what it needs of its
+      caller; nothing else answers.
     * It listens on a private Unix socket; the data plane in front checks Host and Origin.
     * A body is read up to a limit, and no path or URL a client sent is ever opened.
 """
@@ -9,10 +10,10 @@ Invariants:
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import anyio.to_thread
 import msgspec
@@ -24,6 +25,7 @@ from starlette.routing import Route
 
 from stemma.delivery.records.service import DeliveryService
 from stemma.delivery.values import MetricPost, ServingView
+from stemma.domain.access import Needs
 from stemma.domain.errors import (
     ConflictError,
     DeniedError,
@@ -31,9 +33,10 @@ from stemma.domain.errors import (
     NotFoundError,
     StemmaError,
 )
+from stemma.protocols.mlflow.app import Guard, MlflowApplication
+from stemma.protocols.mlflow.routes import target_of
 
 MAX_BODY_BYTES: Final = 64 * 1024
-_LOCAL: Final = "anybody on this machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,29 +46,29 @@ class ControlRoute:
     Attributes:
         method: HTTP method.
         path: Path with its parameters.
-        allowed: Who may call it.
+        needs: What its caller must be allowed to do, where callers have to say who they are.
         purpose: What it is for.
     """
 
     method: str
     path: str
-    allowed: str
+    needs: Needs
     purpose: str
 
 
 ROUTES: Final = (
-    ControlRoute(method="GET", path="/healthz", allowed=_LOCAL, purpose="the server runs"),
+    ControlRoute(method="GET", path="/healthz", needs=Needs.OPEN, purpose="the server runs"),
     ControlRoute(
-        method="GET", path="/api/serving", allowed=_LOCAL, purpose="what `stemma status` shows"
+        method="GET", path="/api/serving", needs=Needs.READ, purpose="what `stemma status` shows"
     ),
     ControlRoute(
         method="POST",
         path="/api/rollouts/{model:path}/metrics",
-        allowed=_LOCAL,
+        needs=Needs.WRITE,
         purpose="observations of a metric of your own, judged as a guardrail",
     ),
 )
-"""Every route with who may call it.  The server binds loopback only."""
+"""Every route of our own; on loopback everybody may call them all."""
 
 _STATUS: Final[dict[type, int]] = {
     InvalidInputError: 400,
@@ -94,19 +97,39 @@ class PostedMetric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+Scope: TypeAlias = Mapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
 
 
 @final
 class ControlApplication:
     """Answers the control routes from the services of this process."""
 
-    def __init__(self, service: DeliveryService, serving: Callable[[], ServingView]) -> None:
-        """Answer from ``service`` and ``serving``."""
+    def __init__(
+        self,
+        service: DeliveryService,
+        serving: Callable[[], ServingView],
+        *,
+        guard: Guard,
+        tracking: MlflowApplication,
+    ) -> None:
+        """Answer from ``service`` and ``serving``, and leave to ``tracking`` what is its own."""
         self._service = service
         self._serving = serving
+        self._guard = guard
+        self._tracking = tracking
+        self._own = self._make_own()
 
-    def asgi(self) -> Starlette:
-        """Return the ASGI application."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        is_tracking = scope["type"] == "http" and self._tracking.knows(target_of(scope))
+        if is_tracking:
+            await self._tracking(scope, receive, send)
+        else:
+            await self._own(dict(scope), receive, send)
+
+    def _make_own(self) -> Starlette:
         handlers: dict[str, Handler] = {
             "/healthz": self._health,
             "/api/serving": self._show,
@@ -114,10 +137,20 @@ class ControlApplication:
         }
         return Starlette(
             routes=[
-                Route(route.path, handlers[route.path], methods=[route.method]) for route in ROUTES
+                Route(
+                    route.path, self._guarded(handlers[route.path], route), methods=[route.method]
+                )
+                for route in ROUTES
             ],
             exception_handlers={StemmaError: _refused, 404: _unknown, 405: _unknown},
         )
+
+    def _guarded(self, handler: Handler, route: ControlRoute) -> Handler:
+        async def admit_first(request: Request) -> Response:
+            await self._guard.admit(request.headers, route.needs)
+            return await handler(request)
+
+        return admit_first
 
     async def _health(self, _: Request) -> Response:
         return _json({"status": "ok"})

@@ -42,6 +42,7 @@ from stemma.delivery.slots.asked import asked_slots
 from stemma.delivery.slots.supervisor import Supervisor
 from stemma.domain.errors import InvalidInputError, StemmaError, UnavailableError
 from stemma.hub.local import LocalHub
+from stemma.protocols.mlflow.app import OpenGuard
 from stemma.server.chronicle import Chronicle
 from stemma.server.control import ControlApplication, ControlServer
 from stemma.server.delivery_wiring import (
@@ -55,6 +56,7 @@ from stemma.server.delivery_wiring import (
     make_routes,
     make_supervisor,
 )
+from stemma.server.mlflow_wiring import tracking_application
 from stemma.server.scrub import make_scrubber
 from stemma.server.state_folder import STATE_FOLDER
 from stemma.server.wiring import open_hub
@@ -126,6 +128,7 @@ def serve(root: Path, options: ServeOptions, told: Told) -> int:
             )
             _end_other_plane(layout, record)
             with _stop_signals() as stop, Server(hub, record) as server:
+                told(f"✓ tracks runs   MLFLOW_TRACKING_URI={record.address}")
                 # Only now: what is refused above, a port in use too, has changed nothing.
                 for ref in options.refs:
                     hub.deploy(ref, is_stable=options.is_stable, reason=options.reason)
@@ -221,10 +224,14 @@ class Server:
             stack.callback(supervisor.stop_all)
             routes = make_routes(layout, self._plane)
             routes.republish()
-            control = ControlServer(
-                ControlApplication(self._parts.service, self._hub.serving).asgi(),
-                control_socket(layout),
+            guard = OpenGuard()
+            application = ControlApplication(
+                self._parts.service,
+                self._hub.serving,
+                guard=guard,
+                tracking=stack.enter_context(tracking_application(self._hub.parts, guard)),
             )
+            control = ControlServer(application, control_socket(layout))
             control.start()
             stack.callback(control.stop)
             validations = BackgroundValidations(self._hub.stage_rollout)

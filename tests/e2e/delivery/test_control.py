@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from stemma.domain.access import Needs
 from stemma.server.control import ROUTES
 
 pytestmark = pytest.mark.slow
@@ -13,14 +14,14 @@ pytestmark = pytest.mark.slow
 METRICS = "/api/rollouts/prices/metrics"
 
 
-def test_every_route_is_in_the_matrix_and_says_who_may_call_it() -> None:
+def test_every_route_is_in_the_matrix_and_says_what_it_needs() -> None:
     """A route nobody decided about would be open."""
-    assert {(route.method, route.path) for route in ROUTES} == {
-        ("GET", "/healthz"),
-        ("GET", "/api/serving"),
-        ("POST", "/api/rollouts/{model:path}/metrics"),
+    assert {(route.method, route.path, route.needs) for route in ROUTES} == {
+        ("GET", "/healthz", Needs.OPEN),
+        ("GET", "/api/serving", Needs.READ),
+        ("POST", "/api/rollouts/{model:path}/metrics", Needs.WRITE),
     }
-    assert all(route.allowed and route.purpose for route in ROUTES)
+    assert all(route.purpose for route in ROUTES)
 
 
 @pytest.mark.parametrize(

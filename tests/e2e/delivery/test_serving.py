@@ -103,7 +103,6 @@ def test_a_killed_server_leaves_users_served_and_its_successor_takes_over(served
         (["plain@1.0.0"], 2, "plain files", "record the live model"),
         (["prices@1.0.0", "--host", "0.0.0.0"], 2, "0.0.0.0", "put a proxy"),  # noqa: S104
         (["prices@1.0.0", "calm@7.0.0"], 5, "7.0.0", ""),
-        ([], 5, "nothing was served here before", "stemma serve"),
         (["prices@3.0.0-pre.1", "--channel", "stable"], 12, "pre-release", ""),
     ],
 )

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from stemma.cli.project import DeliveryHub
     from stemma.delivery.values import ModelServing, ServerView, ServingView
-    from stemma.domain.errors import StemmaError
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8700
@@ -41,7 +40,7 @@ class _Options(TypedDict):
 @verb(
     "serve",
     ("Serve a version and call it stable", "stemma serve digits@1.0.0 --channel stable"),
-    ("Again what was served before", "stemma serve"),
+    ("Again what was served before; track runs of MLflow's client", "stemma serve"),
     ("Several models, on another port", "stemma serve digits churn --port 9000"),
     ("No longer serve a model", "stemma serve digits --withdraw"),
     ("End the server and all it started", "stemma serve --stop"),
@@ -76,7 +75,7 @@ class _Options(TypedDict):
 )
 @click.option("-m", "--reason", default="", help="Why, in your words; stored.")
 def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
-    """Serve versions on this machine until Ctrl-C; without REF, what was served before.
+    """Serve versions and track runs until Ctrl-C; without REF, what was served before.
 
     While a server runs, REF goes into that one. Where another version of the model serves
     already, roll out instead.
@@ -89,23 +88,8 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
         view = hub.serving()
         if view.server.is_running:
             return _deploy_into(console, hub, view, options)
-        if not options["refs"] and not view.models:
-            raise nothing_deployed(hub)
         root = hub.project_root
     return _serve(console, root, options)
-
-
-def nothing_deployed(hub: DeliveryHub) -> StemmaError:
-    """Return the error of serving again when nothing was served."""
-    from stemma.domain.errors import NotFoundError
-
-    released = [model for model in hub.list_models() if model.newest]
-    hint = "stemma run -- python train.py, then stemma release"
-    if released:
-        model = released[0]
-        version = model.channels.get("stable", model.newest)
-        hint = f"stemma serve {model.name}@{version} --channel stable"
-    return NotFoundError("nothing was served here before", code="nothing-deployed", hint=hint)
 
 
 def _serve(console: Console, root: Path, options: _Options) -> ExitCode:

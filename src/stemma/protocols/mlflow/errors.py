@@ -65,47 +65,47 @@ class Problem:
     """An error as MLflow words it.
 
     Attributes:
-        code: MLflow's name of it.
+        error_code: MLflow's name of it.
         message: What happened, and the next step.
     """
 
-    code: str
+    error_code: str
     message: str
 
     @property
     def status(self) -> int:
         """HTTP status."""
-        return _STATUS[self.code]
+        return _STATUS[self.error_code]
 
     @property
     def body(self) -> dict[str, str]:
         """What the client is sent."""
-        return {"error_code": self.code, "message": self.message}
+        return {"error_code": self.error_code, "message": self.message}
 
 
 def problem_of(error: StemmaError) -> Problem:
     """Return what MLflow calls an error of ours."""
     message = f"{error.message} ({error.hint})" if error.hint else error.message
-    return Problem(code=_code_of(error), message=message)
+    return Problem(error_code=_code_of(error), message=message)
 
 
 def not_built(method: str, path: str) -> Problem:
     """Return the answer to a route that MLflow has and this server has not."""
     return Problem(
-        code="NOT_IMPLEMENTED",
+        error_code="NOT_IMPLEMENTED",
         message=f"{method} {path} is not part of this server; see docs/compat/mlflow.md",
     )
 
 
 def unknown(method: str, path: str) -> Problem:
     """Return the answer to a route that MLflow has not either."""
-    return Problem(code="ENDPOINT_NOT_FOUND", message=f"{method} {path[:200]} is no endpoint")
+    return Problem(error_code="ENDPOINT_NOT_FOUND", message=f"{method} {path[:200]} is no endpoint")
 
 
 def broken() -> Problem:
     """Return the answer when a fault of ours came between."""
     return Problem(
-        code="INTERNAL_ERROR", message="a fault in stemma; what the server prints says which"
+        error_code="INTERNAL_ERROR", message="a fault in stemma; what the server prints says which"
     )
 
 
