@@ -201,7 +201,7 @@ def parse_source(text: str) -> Source:
         InvalidInputError: If it is no place in this project.
     """
     scheme, separator, rest = text.partition(":/")
-    if not separator or len(text) > SOURCE_LENGTH_LIMIT or rest.startswith("/"):
+    if not separator or len(text) > SOURCE_LENGTH_LIMIT or not text.isprintable():
         raise bad_source(text)
     parts = rest.split("/")
     if not all(_is_plain(part) for part in parts):
@@ -260,7 +260,7 @@ def check_registered_name(name: str) -> str:
     Raises:
         InvalidInputError: If it may not.
     """
-    if name.strip() in {"", ".", ".."} or _CONTROL.search(name):
+    if name.strip() in {"", ".", ".."} or not name.isprintable():
         raise InvalidInputError(
             f"not a name of a registered model: {name[:_NAMED_LENGTH]!r}", code="bad-name"
         )
