@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, final
+from typing import BinaryIO, Final, NamedTuple, cast, final
 
 from stemma.domain.digest import Digest
 from stemma.domain.tree import TreeEntry
@@ -176,6 +176,29 @@ class Batch:
         self._lineage.add_companion(recipe, found.ranges)
         return self._keep(recipe, new_bytes, found.warning or beside.warning)
 
+    def add_open(
+        self,
+        stream: io.RawIOBase,
+        size_bytes: int,
+        *,
+        name: str = "",
+        parents: Sequence[Digest] = (),
+    ) -> StoredFile:
+        """Take in a file that is open and that nobody else writes to.
+
+        Args:
+            stream: The file, seekable.
+            size_bytes: Its size.
+            name: Its name, for formats that have no mark of their own.
+            parents: Stored files that it may be another version of, the likeliest first.
+        """
+        found = _partition(stream, size_bytes, Path(name))
+        relatives = self._lineage.relatives(found.ranges, parents)
+        readable = cast("BinaryIO", stream)
+        recipe, new_bytes = self._read(readable, None, found.ranges, relatives)
+        self._lineage.add_companion(recipe, found.ranges)
+        return self._keep(recipe, new_bytes, found.warning)
+
     def _keep(self, recipe: Recipe, new_bytes: int, warning: str) -> StoredFile:
         self._recipes[recipe.digest] = recipe
         if len(self._recipes) >= _FLUSH_RECIPES:
@@ -296,7 +319,7 @@ def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield window
 
 
-def _partition(stream: BinaryIO, size_bytes: int, path: Path) -> Partition:
+def _partition(stream: BinaryIO | io.RawIOBase, size_bytes: int, path: Path) -> Partition:
     """Look for tensors in a file and leave its stream at the start."""
     buffered = io.BufferedReader(stream)  # type: ignore[type-var]
     with translated_os_errors(f"read {path}", is_write=False):

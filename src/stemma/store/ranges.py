@@ -9,8 +9,8 @@ Invariants:
 from __future__ import annotations
 
 import io
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import BinaryIO, Final, cast, final
 
@@ -47,6 +47,25 @@ def read_range(reader: Reader, digest: Digest, offset: int, size_bytes: int) -> 
         IntegrityError: If a chunk that is needed is missing or damaged.
     """
     return OpenedFile(reader, reader.recipe_of(digest)).read_at(offset, size_bytes)
+
+
+def stream_range(reader: Reader, digest: Digest, offset: int, size_bytes: int) -> Iterator[bytes]:
+    """Yield up to ``size_bytes`` from ``offset``, in pieces; less where the file ends.
+
+    Raises:
+        NotFoundError: If the file is not stored (``file-not-stored``).
+        IntegrityError: If a chunk that is needed is missing or damaged.
+    """
+    recipe = reader.recipe_of(digest)
+    starts = list(accumulate((chunk.size_bytes for chunk in recipe.chunks), initial=0))
+    stop = min(offset + size_bytes, recipe.size_bytes)
+    if stop <= offset:
+        return
+    first, last = bisect_right(starts, offset) - 1, bisect_left(starts, stop)
+    position = starts[first]
+    for piece in reader.pieces(recipe, first, last, is_passing=True):
+        yield piece[max(offset - position, 0) : stop - position]
+        position += len(piece)
 
 
 @final
