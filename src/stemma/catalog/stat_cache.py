@@ -194,6 +194,11 @@ def compared(seen: Survey, wanted: Mapping[str, Digest]) -> dict[str, Digest]:
     return {**{name: seen.known[name] for name in wanted.keys() & seen.known.keys()}, **read}
 
 
+def note(seen: Survey, digests: Mapping[str, Digest]) -> None:
+    """Remember files that are as they were seen, and nothing else; others have been replaced."""
+    _remember(seen, digests)
+
+
 def forget(state: Path) -> None:
     """Forget every file, so that all are read and stored again."""
     shutil.rmtree(state / _FOLDER, ignore_errors=True)

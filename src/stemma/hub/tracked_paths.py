@@ -122,6 +122,9 @@ def place(objects: ObjectStore, root: Path, path: str, pointer: Pointer, how: Pl
     if not how.is_dry_run:
         _write(objects, base, {name: wanted[name] for name in names})
         _remove(base, found.stale)
+        if names and found.seen is not None:
+            # Else all of it would be read again by the next pull, for the sake of one file.
+            stat_cache.note(found.seen, found.same)
     return Placed(written_count=len(names) + len(found.stale))
 
 
@@ -142,13 +145,16 @@ class _Standing(NamedTuple):
     """Names by how they stand.
 
     ``changed`` stand for something of the user's, ``outdated`` for what they stood for earlier,
-    as do the ``stale``, which are wanted no longer.
+    as do the ``stale``, which are wanted no longer.  ``same`` are files as they should be, in
+    what was ``seen``.
     """
 
     missing: set[str]
     changed: set[str]
     outdated: set[str]
     stale: set[str]
+    same: Mapping[str, Digest] = {}
+    seen: stat_cache.Survey | None = None
 
 
 def _compare(
@@ -169,6 +175,7 @@ def _compare(
     # The names that ``stemma add`` looks at, so that both remember the same.
     names = list(list_folder(base).files) if is_folder else list(plain)
     digests: dict[str, Digest] = {}
+    seen = None
     if names:
         seen = stat_cache.survey(root / ".stemma", base, names, now_ns=time.time_ns())
         expected = {name: every[name].digest for name in plain}
@@ -185,6 +192,8 @@ def _compare(
         changed=mine | (barred & wanted.keys()),
         outdated=(unlike - mine) & wanted.keys(),
         stale=(unlike - mine) - wanted.keys(),
+        same={name: digest for name, digest in digests.items() if name not in unlike},
+        seen=seen,
     )
 
 

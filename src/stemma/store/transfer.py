@@ -160,7 +160,8 @@ class Transfer:
                 walk.sizes[recipe.digest] = recipe.size_bytes
                 if not is_there:
                     walk.recipes.append(recipe.digest)
-                if not (is_there and self._trusts_target):
+                # A recipe says that all of its chunks are there; a repair believes no recipe.
+                if self._is_repair or not is_there:
                     walk.chunks.update(chunk.digest for chunk in recipe.chunks)
         return Plan(
             levels=self._missing_frames(walk.chunks),

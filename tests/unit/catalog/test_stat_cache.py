@@ -16,6 +16,7 @@ from stemma.domain.digest import Digest
 from stemma.store.backends.local import LocalBackend
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.keys import recipe_key, tree_key
+from stemma.store.hashing import hash_file
 from stemma.store.objects import ObjectStore
 
 LATER_NS = 10_000_000_000
@@ -179,3 +180,14 @@ def test_changed_weights_beside_a_model_that_did_not_change_are_a_difference(
     (data / "w.bin").write_bytes((weights + np.float32(1e-6)).tobytes())
     add()
     assert _stored_bytes(objects) - first < 0.6 * first
+
+
+def test_what_was_found_the_same_is_not_read_again(data: Path, tmp_path: Path) -> None:
+    """A pull that replaced one file would read all the others the next time too."""
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file())
+    later = time.time_ns() + 10_000_000_000
+    seen = stat_cache.survey(tmp_path, data, names, now_ns=later)
+    digest = hash_file(data / names[0])
+    stat_cache.note(seen, {names[0]: digest})
+    again = stat_cache.survey(tmp_path, data, names, now_ns=later)
+    assert again.known == {names[0]: digest}

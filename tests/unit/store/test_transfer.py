@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError
 from stemma.store.backends.memory import MemoryBackend
 from stemma.store.fetching import Fetcher, fetch_chunks, fetch_files
-from stemma.store.index import MemoryChunkIndex
+from stemma.store.index import ChunkLocation, MemoryChunkIndex
 from stemma.store.objects import ObjectStore
 from stemma.store.ranges import OpenedFile
 from stemma.store.reading import Reader
@@ -112,6 +113,30 @@ def test_a_changed_file_sends_what_changed(mine: Project, shared: Shared, tmp_pa
     _copy(mine.side, shared.side, [first])
     second = mine.put(tmp_path / "a", weights=_noise(1, 3_000_000) + b"tail")
     assert _copy(mine.side, shared.side, [second]) < 200_000
+
+
+def test_files_that_are_here_are_not_looked_at_chunk_by_chunk(
+    mine: Project, theirs: Project, shared: Shared, tmp_path: Path
+) -> None:
+    """One changed file among terabytes would take minutes, though nothing travels."""
+    first = mine.put(tmp_path / "data", large=_noise(1, 3_000_000), small=_noise(2, 20_000))
+    _copy(mine.side, shared.side, [first])
+    _copy(shared.side, theirs.side, [first])
+    second = mine.put(tmp_path / "data", small=_noise(3, 20_000), large=_noise(1, 3_000_000))
+    _copy(mine.side, shared.side, [second])
+    asked: list[int] = []
+
+    class Counting(MemoryChunkIndex):
+        @override
+        def find(self, chunks: Collection[bytes]) -> dict[bytes, ChunkLocation]:
+            asked.append(len(chunks))
+            return theirs.index.find(chunks)
+
+    frames = LocalFrames(theirs.backend, Counting())
+    Transfer(shared.side, replace(theirs.side, frames=frames)).plan(
+        [Content(second, is_required=True)]
+    )
+    assert 0 < sum(asked) < 20
 
 
 def test_chunks_that_another_project_pushed_are_not_sent_again(
