@@ -10,9 +10,10 @@ from stemma.delivery.planes.base import DataPlane
 from stemma.delivery.planes.builtin import BuiltinPlane
 from stemma.delivery.planes.envoy import EnvoyPlane
 from stemma.testing.data_plane_contract import DataPlaneContract
+from stemma.testing.data_plane_uploads import UploadContract
 
 
-class TestEnvoyPlane(DataPlaneContract):
+class TestEnvoyPlane(DataPlaneContract, UploadContract):
     """Envoy from its wheel."""
 
     @override
@@ -20,7 +21,7 @@ class TestEnvoyPlane(DataPlaneContract):
         return EnvoyPlane(folder, "127.0.0.1", port, sockets=sockets)
 
 
-class TestBuiltinPlane(DataPlaneContract):
+class TestBuiltinPlane(DataPlaneContract, UploadContract):
     """The proxy of our own."""
 
     @override

@@ -2,7 +2,8 @@
 
 Invariants:
     * Each request is one line of the access log, also one that the client broke off.
-    * A body is kept up to 4 MiB to be sent again; a larger one is streamed and sent once.
+    * A model's body is kept up to 4 MiB to be sent again; a larger one is streamed and sent once,
+      and so is everything for the control application, which may take as long as it likes.
     * An attempt is given up for the next one only while the client has heard nothing.
 
 Where a request goes is decided in ``builtin_routing``.
@@ -140,17 +141,16 @@ class Proxy:
         decision = self.routing.decide(path, request.headers, random.random())  # noqa: S311
         if isinstance(decision, Refusal):
             return await _say(request, trace, decision.status, decision.text)
-        body = await _Body.of(request)
         if isinstance(decision, ToControl):
-            return await self._ask_control(request, trace, body, decision)
-        return await self._ask_model(request, trace, body, decision)
+            return await self._ask_control(request, trace, decision)
+        return await self._ask_model(request, trace, await _Body.of(request), decision)
 
     async def _ask_control(
-        self, request: web.Request, trace: _Trace, body: _Body, to: ToControl
+        self, request: web.Request, trace: _Trace, to: ToControl
     ) -> web.StreamResponse:
         trace.attempts = 1
         try:
-            response = await self._send(request, trace, body, to.socket)
+            response = await self._send(request, trace, _Body.passing(request), to.socket)
         except (aiohttp.ClientError, OSError):
             trace.flags = "UF"
             return await _say(request, trace, _UNAVAILABLE, NOT_RUNNING)
@@ -274,6 +274,11 @@ class _Body:
             kept += chunk
         return cls(bytes(kept), request.content)
 
+    @classmethod
+    def passing(cls, request: web.Request) -> _Body:
+        """Keep nothing of the body: each part is sent on as it comes."""
+        return cls(b"", request.content if request.can_read_body else None)
+
     @property
     def is_whole(self) -> bool:
         """Whether it can be sent again."""
@@ -286,7 +291,8 @@ class _Body:
         return self._stream(self._rest)
 
     async def _stream(self, rest: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-        yield self._kept
+        if self._kept:
+            yield self._kept
         while chunk := await rest.readany():
             yield chunk
 

@@ -49,6 +49,8 @@ _ROUTES_TYPE: Final = f"{_API}.config.route.v3.RouteConfiguration"
 _CONNECT_TIMEOUT: Final = "0.25s"
 # Model processes hang up after 5 idle seconds or more; whoever hangs up first must be Envoy.
 _IDLE_TIMEOUT: Final = "3s"
+# Five minutes unless said otherwise; what is written behind an upload may take longer.
+_CONTROL_IDLE_TIMEOUT: Final = "3600s"
 # Inference is a pure function, so asking again is safe, whatever went wrong.
 _CANARY_RETRIES: Final = "5xx,reset,connect-failure,refused-stream"
 _STABLE_RETRIES: Final = "reset,connect-failure,refused-stream,retriable-headers"
@@ -211,7 +213,12 @@ def _local_routes(table: RouteTable, hosts: Sequence[str]) -> Iterator[Json]:
     if table.control_socket:
         yield {
             "match": {"prefix": "/"},
-            "route": {"cluster": CONTROL_CLUSTER, "timeout": "0s"},
+            # No buffer and no retry: an upload of gigabytes passes through as it comes.
+            "route": {
+                "cluster": CONTROL_CLUSTER,
+                "timeout": "0s",
+                "idle_timeout": _CONTROL_IDLE_TIMEOUT,
+            },
             "request_headers_to_add": [_header(_CONTROL_MARK, "1")],
         }
     else:
