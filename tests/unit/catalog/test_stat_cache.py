@@ -14,9 +14,9 @@ import pytest
 from stemma.catalog import stat_cache
 from stemma.domain.digest import Digest
 from stemma.store.backends.local import LocalBackend
+from stemma.store.hashing import hash_file
 from stemma.store.index import MemoryChunkIndex
 from stemma.store.keys import recipe_key, tree_key
-from stemma.store.hashing import hash_file
 from stemma.store.objects import ObjectStore
 
 LATER_NS = 10_000_000_000
