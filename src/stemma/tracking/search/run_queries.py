@@ -1,0 +1,247 @@
+"""Ids of runs that a filter takes, in order, a page at a time.
+
+Invariants:
+    * An order is total: its keys, then the newest start, then the id.
+    * NaN comes after every number and before the runs without the metric, whichever way the
+      order goes.
+
+A first key that not every run has splits the order into phases (a number, NaN, nothing), each a
+statement of its own that an index serves in order; one statement with a rank would sort every
+run of the experiment for its first page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    case,
+    exists,
+    literal,
+    select,
+)
+
+from stemma.db.tables import runs
+from stemma.db.tracking_tables import metric_series, run_inputs, run_params, run_tags
+from stemma.domain.run import RunState
+from stemma.tracking.search.condition_queries import (
+    Source,
+    compile_condition,
+    part_of,
+    value_condition,
+)
+from stemma.tracking.search.fields import (
+    RUN_FIELDS,
+    Condition,
+    Entity,
+    Key,
+    Kind,
+    resolve,
+    resolve_order,
+)
+from stemma.tracking.search.grammar import Comparison
+from stemma.tracking.search.keyset_queries import SortKey, after, as_text, direction, nullable
+from stemma.tracking.search.pages import Mark, check_values
+from stemma.tracking.search.values import Search, View
+
+_STATES: Final = {
+    state.value: (state.name if state is not RunState.INTERRUPTED else "KILLED", state.value)
+    for state in RunState
+}
+_SOURCE: Final = Source(
+    table=runs,
+    columns={column.name: column for column in runs.columns}
+    | {
+        "artifact_root": literal("mlflow-artifacts:/")
+        .concat(runs.c.experiment)
+        .concat("/")
+        .concat(runs.c.id)
+        .concat("/artifacts")
+    },
+    parts={
+        Entity.METRIC: metric_series,
+        Entity.PARAM: run_params,
+        Entity.TAG: run_tags,
+        Entity.DATASET: run_inputs,
+    },
+    owners={"id": "run"},
+    states=_STATES,
+    runs=frozenset({"id"}),
+)
+_KINDS: Final = {Kind.NUMBER: float}
+
+
+class Found(NamedTuple):
+    """A run, and where the page would end with it."""
+
+    run: str
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Phase:
+    """One part of an order.
+
+    Attributes:
+        number: Which one; in order.
+        source: Runs, joined with what they are ordered by.
+        conditions: What makes a run stand in this part.
+        keys: What orders it.
+        taken: Conditions of the filter that ``conditions`` hold already.
+    """
+
+    number: int
+    source: FromClause
+    conditions: tuple[ColumnElement[bool], ...] = ()
+    keys: tuple[SortKey, ...] = ()
+    taken: tuple[Condition, ...] = ()
+
+
+def find_runs(
+    connection: Connection, experiments: Sequence[int] | None, search: Search, start: Mark | None
+) -> list[Found]:
+    """Return one run more than a page of them, when there are so many.
+
+    Args:
+        connection: Of the caller's transaction.
+        experiments: Where to look; ``None`` for everywhere.
+        search: What for.
+        start: Where the page before ended.
+
+    Raises:
+        InvalidInputError: If the filter, the order or ``start`` cannot be.
+    """
+    dialect = connection.dialect.name
+    conditions = resolve(RUN_FIELDS, search.filter)
+    order = resolve_order(RUN_FIELDS, search.order)
+    found: list[Found] = []
+    for phase in _phases(order, conditions, dialect):
+        if start is not None and phase.number < start.phase:
+            continue
+        if len(found) > search.page_size:
+            break
+        rest = [item for item in conditions if item not in phase.taken]
+        clauses = [compile_condition(_SOURCE, item, dialect) for item in rest]
+        query = (
+            _query(phase, experiments, search.view)
+            .where(*clauses)
+            .limit(search.page_size + 1 - len(found))
+        )
+        if start is not None and phase.number == start.phase:
+            check_values(start, [key.kind for key in phase.keys])
+            query = query.where(after(phase.keys, start.values))
+        found += [
+            Found(row[0], Mark(phase=phase.number, values=tuple(row[1:])))
+            for row in connection.execute(query)
+        ]
+    return found
+
+
+def _query(phase: _Phase, experiments: Sequence[int] | None, view: View) -> Select[tuple[Any, ...]]:
+    query = select(
+        runs.c.id, *(key.expression.label(f"key_{index}") for index, key in enumerate(phase.keys))
+    ).select_from(phase.source)
+    if experiments is not None:
+        is_one = len(experiments) == 1
+        query = query.where(
+            runs.c.experiment == experiments[0] if is_one else runs.c.experiment.in_(experiments)
+        )
+    if view is not View.ALL:
+        is_kept = view is View.ACTIVE_ONLY
+        query = query.where(
+            runs.c.deleted_at.is_(None) if is_kept else runs.c.deleted_at.is_not(None)
+        )
+    return query.where(*phase.conditions).order_by(*(direction(key) for key in phase.keys))
+
+
+def _phases(
+    order: Sequence[Key], conditions: Sequence[Condition], dialect: str
+) -> Iterator[_Phase]:
+    """Yield the parts of an order."""
+    if not order or not order[0].field.is_nullable:
+        yield _phase(0, runs, order, dialect)
+        return
+    first, rest = order[0], order[1:]
+    entity, key = first.field.entity, first.field.key
+    if entity is Entity.ATTRIBUTE:
+        column = _SOURCE.columns[key]
+        value = SortKey(expression=column, is_ascending=first.is_ascending)
+        yield _phase(0, runs, rest, dialect, (column.is_not(None),), (value,))
+        yield _phase(1, runs, rest, dialect, (column.is_(None),))
+        return
+    part = _SOURCE.parts[entity].alias()
+    is_its = part_of(_SOURCE, part, entity, key)
+    joined = runs.join(part, is_its)
+    # The filter's conditions on the same thing are asked of the joined row.
+    same = tuple(item for item in conditions if item.field == first.field and _needs(item))
+    on_same = tuple(value_condition(part, item, dialect) for item in same)
+    is_metric = entity is Entity.METRIC
+    expression = part.c.value if is_metric else as_text(part.c.value, dialect)
+    value = SortKey(
+        expression=expression,
+        is_ascending=first.is_ascending,
+        kind=_KINDS.get(first.field.kind, str),
+    )
+    numbers = (*on_same, part.c.value.is_not(None)) if is_metric else on_same
+    yield _phase(0, joined, rest, dialect, numbers, (value,), same)
+    if is_metric and all(_lets_nan(item) for item in same):
+        yield _phase(1, joined, rest, dialect, (*on_same, part.c.value.is_(None)), (), same)
+    if not same:
+        yield _phase(2, runs, rest, dialect, (~exists().where(is_its),))
+
+
+def _needs(condition: Condition) -> bool:
+    return condition.comparison is not Comparison.IS_NULL
+
+
+def _lets_nan(condition: Condition) -> bool:
+    return condition.comparison in {Comparison.UNEQUAL, Comparison.IS_NOT_NULL}
+
+
+def _phase(  # noqa: PLR0913, PLR0917 - one part of an order has so many sides
+    number: int,
+    source: FromClause,
+    order: Sequence[Key],
+    dialect: str,
+    conditions: tuple[ColumnElement[bool], ...] = (),
+    keys: tuple[SortKey, ...] = (),
+    taken: tuple[Condition, ...] = (),
+) -> _Phase:
+    """Return a part of an order whose later keys are ranked, and which ends in a total order."""
+    named = {key.field.key for key in order if key.field.entity is Entity.ATTRIBUTE}
+    for key in order:
+        source, following = _ranked(source, key, dialect)
+        keys += following
+    if "started_at" not in named:
+        keys += (SortKey(expression=runs.c.started_at, is_ascending=False),)
+    if "id" not in named:
+        keys += (SortKey(expression=runs.c.id),)
+    return _Phase(number=number, source=source, conditions=conditions, keys=keys, taken=taken)
+
+
+def _ranked(source: FromClause, key: Key, dialect: str) -> tuple[FromClause, tuple[SortKey, ...]]:
+    """Return a source that has the key, and the key with its rank."""
+    entity, name = key.field.entity, key.field.key
+    kind = _KINDS.get(key.field.kind, str)
+    if entity is Entity.ATTRIBUTE:
+        column = _SOURCE.columns[name]
+        if key.field.is_nullable:
+            return source, nullable(column, is_ascending=key.is_ascending, kind=kind)
+        expression = as_text(column, dialect) if key.field.kind is Kind.TEXT else column
+        return source, (SortKey(expression=expression, is_ascending=key.is_ascending, kind=kind),)
+    part = _SOURCE.parts[entity].alias()
+    joined = source.outerjoin(part, part_of(_SOURCE, part, entity, name))
+    if entity is not Entity.METRIC:
+        expression = as_text(part.c.value, dialect)
+        return joined, nullable(expression, is_ascending=key.is_ascending, kind=kind)
+    rank = case((part.c.run.is_(None), 2), (part.c.value.is_(None), 1), else_=0)
+    return joined, (
+        SortKey(expression=rank, kind=int),
+        SortKey(expression=part.c.value, is_ascending=key.is_ascending, kind=kind),
+    )
