@@ -27,13 +27,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import skops.io  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor  # type: ignore[import-untyped]
-from skops.io.exceptions import (  # type: ignore[import-untyped]
-    UnsupportedTypeException,
-    UntrustedTypesFoundException,
-)
 
 from stemma.catalog.capture.base import CapturedModel
 from stemma.domain.component import ANY_SIZE, Signature, ValueSpec
@@ -51,6 +46,7 @@ from stemma.sdk.adapters.base import (
     class_path,
     defining_source,
 )
+from stemma.sdk.adapters.bridges import without_bridges
 from stemma.sdk.adapters.state import (
     State,
     constructor_defaults,
@@ -61,6 +57,13 @@ from stemma.sdk.adapters.state import (
     own_params,
     read_estimator,
 )
+
+with without_bridges():
+    import skops.io  # type: ignore[import-untyped]
+    from skops.io.exceptions import (  # type: ignore[import-untyped]
+        UnsupportedTypeException,
+        UntrustedTypesFoundException,
+    )
 
 FILE_NAME: Final = "model.skops"
 _METHODS: Final = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -290,3 +291,17 @@ def test_a_tree_that_leads_outside_of_itself_is_refused(
         tree.__setstate__({**tree.__getstate__(), "nodes": nodes})
     with pytest.raises(IntegrityError, match="leads outside of itself"):
         _load(capture(fitted))
+
+
+@pytest.mark.slow
+def test_the_adapter_loads_no_torch_and_scikit_learn_finds_it_later() -> None:
+    """Each training and loading would wait for it, 1.3 s, wherever torch is installed."""
+    pytest.importorskip("torch", reason="torch is an extra; `make test` installs it")
+    script = (
+        "import sys, stemma.sdk.adapters.sklearn; print('torch' in sys.modules);"
+        "import sklearn.externals.array_api_compat.torch; print('torch' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["False", "True"]
