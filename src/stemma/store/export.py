@@ -12,16 +12,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError
-from stemma.domain.tree import EntryKind, Tree
+from stemma.domain.tree import EntryKind, Tree, TreeEntry
 from stemma.store.backends.local import fsync_folder, run_together, translated_os_errors
 from stemma.store.pipeline import Lane
+from stemma.store.reflink import CLONED_BYTES, clone_file
 
 _PLAIN_MODE: Final = 0o666
 _EXECUTABLE_MODE: Final = 0o777
@@ -47,8 +48,19 @@ def write_file(pieces: Pieces, target: Path, *, is_executable: bool) -> None:
         fsync_folder(target.parent)
 
 
-def write_tree(tree: Tree, open_file: Callable[[Digest], Pieces], target: Path) -> None:
+def write_tree(
+    tree: Tree,
+    open_file: Callable[[Digest], Pieces],
+    target: Path,
+    twins: Mapping[Digest, Path],
+) -> None:
     """Write a tree and rename it to ``target``, which must be missing or an empty folder.
+
+    Args:
+        tree: What to write.
+        open_file: Opens a file of it.
+        target: Where.
+        twins: Files that should hold the same, to share their room on the disk where it can.
 
     Raises:
         ConflictError: If something is there (``target-exists``).
@@ -65,14 +77,19 @@ def write_tree(tree: Tree, open_file: Callable[[Digest], Pieces], target: Path) 
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".stemma-{secrets.token_hex(8)}.part")
         try:
-            _fill(tree, open_file, temporary)
+            _fill(tree, open_file, temporary, twins)
             temporary.replace(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         fsync_folder(target.parent)
 
 
-def _fill(tree: Tree, open_file: Callable[[Digest], Pieces], folder: Path) -> None:
+def _fill(
+    tree: Tree,
+    open_file: Callable[[Digest], Pieces],
+    folder: Path,
+    twins: Mapping[Digest, Path],
+) -> None:
     folder.mkdir()
     folders = {folder}
     small: list[Path] = []
@@ -85,8 +102,9 @@ def _fill(tree: Tree, open_file: Callable[[Digest], Pieces], folder: Path) -> No
             folders |= {folder / parent for parent in Path(entry.path).parents}
             if entry.digest is None:
                 continue
-            is_executable = entry.kind is EntryKind.EXECUTABLE
-            _write(open_file(entry.digest), place, is_executable=is_executable)
+            if not _is_cloned(entry, place, twins):
+                is_executable = entry.kind is EntryKind.EXECUTABLE
+                _write(open_file(entry.digest), place, is_executable=is_executable)
             if entry.size_bytes < _LARGE_BYTES:
                 small.append(place)
                 continue
@@ -103,6 +121,14 @@ def _fill(tree: Tree, open_file: Callable[[Digest], Pieces], folder: Path) -> No
             (folder / entry.path).symlink_to(entry.target)
     run_together([(_fsync_file, (place,)) for place in small])
     run_together([(fsync_folder, (place,)) for place in folders])
+
+
+def _is_cloned(entry: TreeEntry, place: Path, twins: Mapping[Digest, Path]) -> bool:
+    """Make a file from its twin, when it has one and the file system can."""
+    if entry.digest is None or entry.digest not in twins or entry.size_bytes < CLONED_BYTES:
+        return False
+    mode = _EXECUTABLE_MODE if entry.kind is EntryKind.EXECUTABLE else _PLAIN_MODE
+    return clone_file(twins[entry.digest], place, entry.digest, mode)
 
 
 def _write(pieces: Pieces, place: Path, *, is_executable: bool) -> None:

@@ -19,9 +19,10 @@ Example:
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from types import MappingProxyType
+from typing import Final, final
 
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
@@ -45,6 +46,8 @@ from stemma.store.reading import NOT_HERE_HINT, Reader
 from stemma.store.reindex import RebuildReport, rebuild_index
 
 __all__ = ["ObjectStore", "Progress", "RebuildReport", "StoredFile", "StoredTree"]
+
+_NO_TWINS: Final[Mapping[Digest, Path]] = MappingProxyType({})
 
 
 @final
@@ -185,13 +188,21 @@ class ObjectStore:
         """Write a file out, replacing a file at ``target`` only once all is verified."""
         export.write_file(self.stream(digest), target, is_executable=is_executable)
 
-    def export_tree(self, digest: Digest, target: Path) -> None:
+    def export_tree(
+        self, digest: Digest, target: Path, twins: Mapping[Digest, Path] = _NO_TWINS
+    ) -> None:
         """Write a tree out into ``target``, a folder that is missing or empty.
+
+        Args:
+            digest: Which tree.
+            target: Where.
+            twins: Files that should hold the same as some of it; what they hold is checked, and
+                their room on the disk shared where the file system can.
 
         Raises:
             ConflictError: If something is there (``target-exists``).
         """
-        export.write_tree(self.read_tree(digest), self.stream, target)
+        export.write_tree(self.read_tree(digest), self.stream, target, twins)
 
     def has(self, digest: Digest) -> bool:
         """Return whether this file is stored; ``digest`` may be blake3, sha256 or md5."""

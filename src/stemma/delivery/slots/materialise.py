@@ -12,6 +12,8 @@ Invariants:
     * A folder without its mark does not exist: it is made beside and renamed.
     * What is damaged is made again from the store; nothing damaged is ever returned.
     * Two processes making one version take turns.
+    * Where the file system can, versions share the room of files that are the same.  A block
+      that rots then shows in each of them when it is verified, and the store mends each.
 
 Files are read-only against accidents; compiled Python beside the code is nobody's content and
 is neither made by model processes nor looked at here.
@@ -23,7 +25,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +34,7 @@ from blake3 import blake3
 
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.slots.golden import make_golden
+from stemma.domain.digest import Digest
 from stemma.domain.errors import IntegrityError, NotFoundError
 from stemma.domain.manifest import Manifest
 from stemma.store.backends.local import translated_os_errors
@@ -131,11 +134,12 @@ def verify_version(folder: Path) -> list[str]:
 def _fill(objects: ObjectStore, manifest: Manifest, manifest_digest: str, folder: Path) -> None:
     files: dict[str, str] = {}
     links: dict[str, str] = {}
+    twins = _twins(folder.parent)
     for name, content in (
         (ARTIFACT_FOLDER, manifest.artifact.content),
         (CODE_FOLDER, manifest.architecture.content),
     ):
-        objects.export_tree(content, folder / name)
+        objects.export_tree(content, folder / name, twins)
         for entry in objects.read_tree(content).entries:
             path = f"{name}/{entry.path}"
             if entry.digest is None:
@@ -154,6 +158,16 @@ def _fill(objects: ObjectStore, manifest: Manifest, manifest_digest: str, folder
     mark.write_bytes(msgspec.json.encode(_Mark(files=files, links=links)))
     with mark.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+def _twins(versions: Path) -> dict[Digest, Path]:
+    """Return the files of versions that were made before, as their marks tell, by digest."""
+    twins: dict[Digest, Path] = {}
+    for mark in versions.glob(f"*/{COMPLETE_MARK}"):
+        with suppress(OSError, msgspec.DecodeError):
+            files = msgspec.json.decode(mark.read_bytes(), type=_Mark).files
+            twins |= {Digest.blake3(digest): mark.parent / path for path, digest in files.items()}
+    return twins
 
 
 def _describe(manifest: Manifest, manifest_digest: str) -> bytes:

@@ -176,3 +176,19 @@ def test_a_file_that_is_gone_from_the_store_is_damage_too(
     lost = replace(manifest, artifact=replace(manifest.artifact, content=_NONE))
     with pytest.raises(IntegrityError, match="digits"):
         materialise_version(objects, lost, NAME, layout)
+
+
+def test_versions_share_files_and_none_of_them_a_rotten_one(
+    objects: ObjectStore, manifest: Manifest, layout: ServeLayout
+) -> None:
+    """A version would be made from bytes that rotted in another one."""
+    first = materialise_version(objects, manifest, NAME, layout)
+    other = "sha256:" + "cd" * 32
+    assert verify_version(materialise_version(objects, manifest, other, layout)) == []
+    weights = first / "artifact" / "weights.bin"
+    weights.chmod(0o644)
+    weights.write_bytes(WEIGHTS[:-1] + b"x")
+    third = materialise_version(objects, manifest, "sha256:" + "ef" * 32, layout)
+    assert (third / "artifact" / "weights.bin").read_bytes() == WEIGHTS
+    assert verify_version(first) == ["artifact/weights.bin"]
+    assert verify_version(layout.version(other)) == []
