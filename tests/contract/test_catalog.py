@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from stemma.catalog.doctor import examine
 from stemma.catalog.resolve import resolve
 from stemma.domain.digest import Digest
 from stemma.domain.errors import (
@@ -374,3 +375,29 @@ def test_a_row_sealed_anew_by_hand_does_not_pass_its_record(project: Project) ->
     with pytest.raises(IntegrityError) as caught:
         project.catalog.release("digits", "1.0.0")
     assert caught.value.code == "row-differs-from-record"
+
+
+def test_a_channel_may_point_at_a_candidate_but_stable_may_not(project: Project) -> None:
+    """What an MLflow user calls the challenger would have to be released to be found."""
+    run, digest = project.record(1)
+    move = project.catalog.move_channel_to_candidate(
+        "digits", "challenger", (run, digest), moved_by="ada"
+    )
+    again = project.catalog.move_channel_to_candidate(
+        "digits", "challenger", (run, digest), moved_by="ada"
+    )
+    assert (move.version, move.manifest, again) == (run, digest, move)
+    found = resolve(project.catalog, "digits@challenger")
+    assert (found.digest, found.release) == (digest, None)
+    assert not examine(project.database, project.objects).problems
+    with pytest.raises(ConflictError) as refused:
+        project.catalog.move_channel_to_candidate("digits", "stable", (run, digest), moved_by="ada")
+    assert refused.value.code == "unreleased-on-stable"
+    with pytest.raises(NotFoundError):
+        project.catalog.move_channel_to_candidate(
+            "others", "challenger", (run, digest), moved_by="ada"
+        )
+    project.release("1.0.0", digest)
+    project.catalog.move_channel("digits", "challenger", "1.0.0", moved_by="ada")
+    history = project.catalog.channel_history("digits", "challenger")
+    assert [move.version for move in history] == ["1.0.0", run]

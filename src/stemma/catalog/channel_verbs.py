@@ -19,10 +19,11 @@ from stemma.db.engine import Connection
 from stemma.domain import canonical
 from stemma.domain.canonical import timestamp
 from stemma.domain.digest import Digest
-from stemma.domain.errors import NotFoundError
+from stemma.domain.errors import ConflictError, NotFoundError
 from stemma.domain.names import check_channel_name
 from stemma.domain.ref import did_you_mean, suggest
 from stemma.domain.release import STABLE, ChannelMove, refuse_prerelease_on_stable
+from stemma.domain.run import RunId
 
 PREVIOUS: Final = "previous"
 
@@ -97,6 +98,46 @@ class ChannelVerbs(ReleaseVerbs):
             connection, (model, channel), (version, manifest), (reason, moved_by)
         )
 
+    def move_channel_to_candidate(
+        self, model: str, channel: str, candidate: tuple[RunId, Digest], *, moved_by: str
+    ) -> ChannelMove:
+        """Point a channel at a run's candidate, which need not be released.
+
+        Args:
+            model: Name of the model.
+            channel: Name of the channel; not ``stable``.
+            candidate: The run and its manifest.
+            moved_by: User name.
+
+        Raises:
+            InvalidInputError: If the channel's name is not allowed.
+            NotFoundError: If there is no such manifest of the model.
+            ConflictError: If the channel is ``stable`` (``unreleased-on-stable``).
+        """
+        check_channel_name(channel)
+        run, manifest = candidate
+        if channel == STABLE:
+            raise not_released(model, f"{model}@{run}")
+        with self._database.write() as connection:
+            row = queries.find_manifest(connection, manifest)
+            if row is None or row["model"] != model:
+                raise NotFoundError(
+                    f"{model} has no manifest {manifest}", code="manifest-not-found"
+                )
+            history = queries.channel_rows(connection, model, channel, limit=1)
+            if history and (history[0][1].version, history[0][1].manifest) == candidate:
+                return history[0][1]
+            reason = f"candidate of run {run}"
+            return self._append_move(
+                connection, (model, channel), (run, manifest), (reason, moved_by)
+            )
+
+    def channel_moves(self, model: str) -> dict[str, ChannelMove]:
+        """Return the move that says where each channel of a model points; removed ones left out."""
+        with self._database.read() as connection:
+            moves = queries.current_moves(connection, model)
+        return {move.channel: move for move in moves if move.version}
+
     def channels(self, model: str) -> dict[str, str]:
         """Return where each channel points: name to version."""
         with self._database.read() as connection:
@@ -155,6 +196,15 @@ class ChannelVerbs(ReleaseVerbs):
 def pointing(moves: Iterable[ChannelMove]) -> dict[str, str]:
     """Return where channels point; removed ones are left out."""
     return {move.channel: move.version for move in moves if move.version}
+
+
+def not_released(model: str, what: str) -> ConflictError:
+    """Return the error for what was to become ``stable`` without having been released."""
+    return ConflictError(
+        f"{what} is not released, and {STABLE} points at releases only",
+        code="unreleased-on-stable",
+        hint=f"stemma release {model} --channel {STABLE}",
+    )
 
 
 def _no_channel(model: str, channel: str, known: Iterable[str]) -> NotFoundError:

@@ -37,6 +37,7 @@ from stemma.db.tables import (
     runs,
 )
 from stemma.domain.errors import IntegrityError
+from stemma.domain.release import is_candidate
 from stemma.domain.run import RunState
 from stemma.store.objects import ObjectStore
 
@@ -260,7 +261,9 @@ def _examine_links(tables: dict[str, TableRows]) -> Iterator[RowProblem]:
             if row["manifest"] is not None and row["manifest"] not in known:
                 yield _problem("row-missing", f"{table} {name}", "its manifest has no row")
     for name, row in tables[channel_moves.name].items():
-        if row["version"] and (row["model"], row["version"]) not in versions:
+        version = str(row["version"])
+        is_release = version and not is_candidate(version)
+        if is_release and (row["model"], version) not in versions:
             yield _problem("row-missing", f"{channel_moves.name} {name}", "its release has no row")
     for name, row in tables[manifests.name].items():
         if row["run"] not in run_ids:

@@ -29,7 +29,7 @@ from stemma.domain.ref import (
     did_you_mean,
     suggest,
 )
-from stemma.domain.release import Release
+from stemma.domain.release import Release, is_candidate
 from stemma.domain.semver import Range, SemVer
 
 _NO_RELEASE: str = "no-release"
@@ -68,7 +68,7 @@ def resolve(catalog: CatalogService, text: str) -> Resolved:
         case VersionRange(wanted):
             return _released(_highest(catalog, ref.model, wanted))
         case ChannelName(channel):
-            return _released(_on_channel(catalog, ref.model, channel))
+            return _on_channel(catalog, ref.model, channel)
         case RunPrefix(prefix):
             return _unreleased(catalog, ref.model, catalog.manifest_of_run(ref.model, prefix))
         case ManifestPrefix(hex_prefix):
@@ -113,10 +113,13 @@ def _highest(catalog: CatalogService, model: str, wanted: Range) -> Release:
     return catalog.release(model, str(max(matching)))
 
 
-def _on_channel(catalog: CatalogService, model: str, channel: str) -> Release:
-    channels = catalog.channels(model)
+def _on_channel(catalog: CatalogService, model: str, channel: str) -> Resolved:
+    channels = catalog.channel_moves(model)
     if channel in channels:
-        return catalog.release(model, channels[channel])
+        move = channels[channel]
+        if is_candidate(move.version) and move.manifest is not None:
+            return _unreleased(catalog, model, move.manifest)
+        return _released(catalog.release(model, move.version))
     near = suggest(channel, channels)
     known = f"its channels: {', '.join(sorted(channels))}" if channels else "it has none"
     raise NotFoundError(

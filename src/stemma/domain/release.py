@@ -3,7 +3,8 @@
 Invariants (normative text: ``docs/formats/manifest.md``):
     * A release record binds one number to one manifest, for ever.
     * A channel's history is the list of its moves; the newest says where it points.
-    * ``stable`` never points at a pre-release, whose gates may have failed.
+    * ``stable`` never points at a pre-release, whose gates may have failed, nor at a candidate;
+      another channel may point at the candidate of a run, whose id then stands for a number.
     * Records are canonical JSON named by sha256, so the database is only an index.
 """
 
@@ -121,6 +122,11 @@ class ChannelMove:
                 code="unknown-schema",
                 hint="upgrade stemma",
             )
+
+
+def is_candidate(version: str) -> bool:
+    """Whether a channel's target is a run's candidate, which is not released, and no number."""
+    return version.startswith("r-")
 
 
 def refuse_prerelease_on_stable(model: str, channel: str, version: str) -> None:
