@@ -21,7 +21,7 @@ from sqlalchemy import BigInteger, Connection, Double, Integer, Row, Table
 
 from stemma.db.rows import check_all
 
-Values: TypeAlias = tuple[str | float | None, ...]
+Values: TypeAlias = tuple[str | float | bytes | None, ...]
 _encode: Final = msgspec.json.Encoder().encode
 
 

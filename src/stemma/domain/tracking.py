@@ -46,6 +46,11 @@ PARAM_LENGTH_LIMIT: Final = 6_000
 TAG_LENGTH_LIMIT: Final = 8_000
 EXPERIMENT_NAME_LENGTH_LIMIT: Final = 500
 EXPERIMENT_TAG_LENGTH_LIMIT: Final = 20_000
+DATASET_NAME_LENGTH_LIMIT: Final = 500
+DATASET_DIGEST_LENGTH_LIMIT: Final = 80
+DATASET_SOURCE_LENGTH_LIMIT: Final = 65_535
+DATASET_SCHEMA_LENGTH_LIMIT: Final = 1_048_575
+DATASET_PROFILE_LENGTH_LIMIT: Final = 16_777_215
 HISTORY_PAGE_LIMIT: Final = 25_000
 """Most points of one metric in one page."""
 
@@ -61,6 +66,7 @@ DATA_CONTEXT_TAG: Final = "mlflow.data.context"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_LAST_MICROSECOND: Final = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _INTEGER_LIMIT: Final = 2**63
 _KEY: Final = re.compile(r"[/\w.\- :]+")
 _RUN: Final = re.compile(r"r-[0-9a-f]{1,64}")
@@ -76,6 +82,14 @@ class Point(NamedTuple):
     value: float
     step: int
     logged_at_us: int
+
+
+class HistoryMark(NamedTuple):
+    """Where a page of a metric's history ended."""
+
+    step: int
+    logged_at_us: int
+    value_bits: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +197,13 @@ def storable_value(value: float) -> float:
     return value if math.isfinite(value) or math.isnan(value) else math.copysign(_LARGEST, value)
 
 
+def storable(text: str) -> str:
+    """Return text that both engines can hold: no NUL, no half characters."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def to_microseconds(moment: datetime) -> int:
     """Return the microseconds since 1970."""
     return (moment - _EPOCH) // _MICROSECOND
@@ -192,14 +213,13 @@ def to_moment(microseconds: int) -> datetime:
     """Return the moment of microseconds since 1970.
 
     Raises:
-        InvalidInputError: If no calendar has that moment.
+        InvalidInputError: If it is not from 1970 to 9999.
     """
-    try:
-        return _EPOCH + timedelta(microseconds=microseconds)
-    except OverflowError as error:
+    if not 0 <= microseconds < _LAST_MICROSECOND:
         raise InvalidInputError(
             f"a moment out of range: {microseconds} microseconds since 1970", code="bad-moment"
-        ) from error
+        )
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def parse_run_id(text: str) -> RunId:
@@ -276,6 +296,26 @@ def check_batch(*, metrics: int = 0, params: int = 0, tags: int = 0) -> None:
                 code="batch-too-large",
                 hint="send them in several batches",
             )
+
+
+def check_inputs(inputs: Iterable[RunInput]) -> None:
+    """Check names and lengths of datasets.
+
+    Raises:
+        InvalidInputError: If one may not be.
+    """
+    for item in inputs:
+        if not item.name or not item.digest or "\0" in item.name + item.digest:
+            raise InvalidInputError("a dataset without a name or digest", code="bad-dataset")
+        for what, text, limit in (
+            ("dataset name", item.name, DATASET_NAME_LENGTH_LIMIT),
+            ("dataset digest", item.digest, DATASET_DIGEST_LENGTH_LIMIT),
+            ("dataset source", item.source, DATASET_SOURCE_LENGTH_LIMIT),
+            ("dataset schema", item.schema, DATASET_SCHEMA_LENGTH_LIMIT),
+            ("dataset profile", item.profile, DATASET_PROFILE_LENGTH_LIMIT),
+        ):
+            if len(text) > limit:
+                raise too_long(what, text, limit)
 
 
 def check_points(points: Iterable[Point]) -> None:

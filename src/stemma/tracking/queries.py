@@ -10,16 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
-from stemma.db.rows import Value, check, check_all, seal
+from stemma.db.bulk import insert_many, select_many
+from stemma.db.forgetting import forget_runs
+from stemma.db.rows import Value, check, check_all, seal, seal_values
 from stemma.db.tables import manifests, run_points, runs
 from stemma.domain.canonical import timestamp
 from stemma.domain.digest import Digest
 from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart, RunState
+from stemma.domain.tracking import storable
 from stemma.tracking import curves
+
+_BATCH_SIZE: Final = 500
+_BY_ID: Final = select(runs).where(runs.c.id == bindparam("id"))
 
 
 def insert_run(connection: Connection, record: RunRecord) -> None:
@@ -29,14 +35,30 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
 
 def update_run(connection: Connection, record: RunRecord) -> None:
     """Write a run's new state."""
-    values = seal(runs, run_values(record))
-    connection.execute(update(runs).where(runs.c.id == record.id).values(values))
+    update_runs(connection, [record])
+
+
+def update_runs(connection: Connection, records: Sequence[RunRecord]) -> None:
+    """Write new states of runs that are there."""
+    rows = [seal_values(runs, *run_values(record).values()) for record in records]
+    insert_many(connection, runs, rows, replaces=True)
 
 
 def find_run(connection: Connection, run: str) -> RunRecord | None:
     """Return the run with exactly that id."""
-    row = connection.execute(select(runs).where(runs.c.id == run)).one_or_none()
+    row = connection.execute(_BY_ID, {"id": run}).one_or_none()
     return None if row is None else to_record(row)
+
+
+def find_row(connection: Connection, run: str) -> Row[Any] | None:
+    """Return the row of a run, where its state is all that counts."""
+    row = connection.execute(_BY_ID, {"id": run}).one_or_none()
+    return None if row is None else check(runs, row)
+
+
+def find_runs(connection: Connection, ids: Sequence[str]) -> dict[str, RunRecord]:
+    """Return runs by id."""
+    return {row.id: _record_of(row) for row in select_many(connection, runs, "id", ids)}
 
 
 def find_runs_by_prefix(connection: Connection, prefix: str, limit: int) -> list[RunRecord]:
@@ -67,6 +89,16 @@ def running_runs(connection: Connection) -> list[RunRecord]:
     """Return every run that has not been closed."""
     query = select(runs).where(runs.c.state == RunState.RUNNING.value).order_by(runs.c.id)
     return _records(connection.execute(query).all())
+
+
+def forget_deleted(connection: Connection, before: datetime) -> list[RunId]:
+    """Remove for good the runs that were deleted before a moment; returns their ids."""
+    query = select(runs).where(runs.c.deleted_at < timestamp(before)).order_by(runs.c.id)
+    found = [record.id for record in _records(connection.execute(query).all())]
+    for start in range(0, len(found), _BATCH_SIZE):
+        batch = found[start : start + _BATCH_SIZE]
+        forget_runs(connection, select(runs.c.id).where(runs.c.id.in_(batch)))
+    return found
 
 
 def has_manifest(connection: Connection, manifest: Digest) -> bool:
@@ -117,24 +149,27 @@ def run_values(record: RunRecord) -> dict[str, Value]:
         "state": record.state.value,
         "command": json.dumps(record.start.command),
         "invocation": record.start.invocation,
-        "reason": _storable(record.start.reason),
-        "created_by": _storable(record.start.created_by),
-        "host": _storable(record.start.host),
+        "reason": storable(record.start.reason),
+        "created_by": storable(record.start.created_by),
+        "host": storable(record.start.host),
         "process": record.start.process,
         "started_at": timestamp(record.started_at),
         "ended_at": None if record.ended_at is None else timestamp(record.ended_at),
         "manifest": None if record.manifest is None else str(record.manifest),
-        "failure": _storable(record.failure),
-        "traceback": _storable(record.traceback),
+        "failure": storable(record.failure),
+        "traceback": storable(record.traceback),
         "experiment": record.start.experiment,
-        "name": _storable(record.start.name),
+        "name": storable(record.start.name),
         "deleted_at": None if record.deleted_at is None else timestamp(record.deleted_at),
     }
 
 
 def to_record(row: Row[Any]) -> RunRecord:
     """Return the run of a row that matches its digest."""
-    check(runs, row)
+    return _record_of(check(runs, row))
+
+
+def _record_of(row: Row[Any]) -> RunRecord:
     return RunRecord(
         id=RunId(row.id),
         start=RunStart(
@@ -156,11 +191,6 @@ def to_record(row: Row[Any]) -> RunRecord:
         traceback=row.traceback,
         deleted_at=None if row.deleted_at is None else datetime.fromisoformat(row.deleted_at),
     )
-
-
-def _storable(text: str) -> str:
-    """Return text that both engines can hold: no NUL, no half characters from a command line."""
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _records(rows: Sequence[Row[Any]]) -> list[RunRecord]:
