@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, or_, select
+from sqlalchemy import BindParameter, Connection, Row, bindparam, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stemma.db.rows import Value, check, check_all, seal
@@ -27,7 +27,8 @@ _AFTER_SLASH: Final = "0"
 
 _PAGE_ROWS: Final = 512
 _BATCH_SIZE: Final = 500
-_OWNER: Final = bindparam("of_owner")
+_RELATED_MODELS: Final = 8
+_OWNER: Final[BindParameter[str]] = bindparam("of_owner")
 _FIND: Final = select(artifacts).where(
     artifacts.c.owner == _OWNER, artifacts.c.path == bindparam("at_path")
 )
@@ -71,6 +72,22 @@ _RUN: Final = select(runs.c.experiment, runs.c.deleted_at, runs.c.manifest).wher
 _MODEL: Final = select(
     logged_models.c.experiment, logged_models.c.deleted_at, logged_models.c.state
 ).where(logged_models.c.id == _OWNER)
+_EXPERIMENT_OF: Final = (
+    select(logged_models.c.experiment).where(logged_models.c.id == _OWNER).scalar_subquery()
+)
+_LATEST_MODELS: Final = (
+    select(logged_models.c.id, logged_models.c.created_at)
+    .where(logged_models.c.experiment == _EXPERIMENT_OF, logged_models.c.id != _OWNER)
+    .order_by(logged_models.c.created_at.desc(), logged_models.c.id.desc())
+    .limit(_RELATED_MODELS)
+    .subquery()
+)
+_RELATED: Final = (
+    select(artifacts.c.file)
+    .join(_LATEST_MODELS, _LATEST_MODELS.c.id == artifacts.c.owner)
+    .where(artifacts.c.path == bindparam("at_path"))
+    .order_by(_LATEST_MODELS.c.created_at.desc())
+)
 _KEPT_COLUMNS: Final = ("file", "size_bytes", "stored_at", "row_digest")
 _UPSERTS: Final = {
     name: made.on_conflict_do_update(
@@ -137,17 +154,23 @@ def past(folder: str) -> str:
     return folder + _AFTER_SLASH
 
 
-def find_run(connection: Connection, run: str) -> Row[Any] | None:
+def find_run(connection: Connection, run: str) -> Row[Any, Any, Any] | None:
     """Return experiment, moment of deletion and manifest of a run."""
     return connection.execute(_RUN, {"of_owner": run}).one_or_none()
 
 
-def find_model(connection: Connection, model: str) -> Row[Any] | None:
+def find_model(connection: Connection, model: str) -> Row[Any, Any, Any] | None:
     """Return experiment, moment of deletion and state of a logged model."""
     return connection.execute(_MODEL, {"of_owner": model}).one_or_none()
 
 
-def every_file(connection: Connection, without: Iterable[str]) -> Iterator[Row[Any]]:
+def related(connection: Connection, owner: str, path: str) -> list[Digest]:
+    """Return the files at this path of the latest logged models beside this one."""
+    found = connection.execute(_RELATED, {"of_owner": owner, "at_path": path}).scalars()
+    return [Digest.parse(file) for file in dict.fromkeys(found)]
+
+
+def every_file(connection: Connection, without: Iterable[str]) -> Iterator[Row[Any, Any, Any]]:
     """Yield owner, path and file of every row, except those of some owners."""
     left_out = frozenset(without)
     query = select(artifacts.c.owner, artifacts.c.path, artifacts.c.file)
@@ -156,7 +179,7 @@ def every_file(connection: Connection, without: Iterable[str]) -> Iterator[Row[A
             yield row
 
 
-def sizes_of(connection: Connection, owners: Sequence[str]) -> Iterator[Row[Any]]:
+def sizes_of(connection: Connection, owners: Sequence[str]) -> Iterator[Row[Any, Any]]:
     """Yield owner and size of each file of some owners."""
     for start in range(0, len(owners), _BATCH_SIZE):
         batch = owners[start : start + _BATCH_SIZE]

@@ -137,15 +137,10 @@ def check_writable(
         ConflictError: If what is there may not change (``artifact-immutable``).
     """
     is_model = owner.startswith(_MODEL_PREFIX)
-    find = queries.find_model if is_model else queries.find_run
-    row = find(connection, owner)
-    word = "logged model" if is_model else "run"
+    row = (queries.find_model if is_model else queries.find_run)(connection, owner)
     if row is None or experiment not in {None, row.experiment}:
-        where = "" if experiment is None else f" in experiment {experiment}"
-        raise NotFoundError(
-            f"no {word} {owner}{where}",
-            code="logged-model-not-found" if is_model else "run-not-found",
-        )
+        raise _no_owner(owner, experiment)
+    word = _word(owner)
     if row.deleted_at is not None:
         raise InvalidInputError(
             f"{word} {owner} is deleted", code=f"{word.replace(' ', '-')}-deleted"
@@ -155,6 +150,30 @@ def check_writable(
     is_native = path.partition("/")[0] == NATIVE_FOLDER
     if not is_model and is_native and row.manifest is not None:
         raise _immutable(f"run {owner} has recorded its model")
+
+
+def experiment_of(connection: Connection, owner: str) -> int:
+    """Return the experiment of a run or logged model.
+
+    Raises:
+        NotFoundError: If there is none.
+    """
+    is_model = owner.startswith(_MODEL_PREFIX)
+    row = (queries.find_model if is_model else queries.find_run)(connection, owner)
+    if row is None:
+        raise _no_owner(owner)
+    return int(row.experiment)
+
+
+def manifest_of(connection: Connection, owner: str) -> Digest | None:
+    """Return the manifest that a finished run recorded; nothing of other owners."""
+    row = None if owner.startswith(_MODEL_PREFIX) else queries.find_run(connection, owner)
+    return None if row is None or row.manifest is None else Digest.parse(row.manifest)
+
+
+def relatives(connection: Connection, owner: str, path: str) -> list[Digest]:
+    """Return stored files that a new one at this path may be another version of, newest first."""
+    return queries.related(connection, owner, path)
 
 
 def kept_files(connection: Connection, without: Iterable[str] = ()) -> Iterator[tuple[Digest, str]]:
@@ -195,6 +214,16 @@ def _entries(connection: Connection, owner: str, folder: str) -> Iterator[Artifa
                 yield ArtifactEntry(path=row.path, is_folder=False, size_bytes=row.size_bytes)
         if not queries.is_full(rows):
             return
+
+
+def _word(owner: str) -> str:
+    return "logged model" if owner.startswith(_MODEL_PREFIX) else "run"
+
+
+def _no_owner(owner: str, experiment: int | None = None) -> NotFoundError:
+    where = "" if experiment is None else f" in experiment {experiment}"
+    word = _word(owner)
+    return NotFoundError(f"no {word} {owner}{where}", code=f"{word.replace(' ', '-')}-not-found")
 
 
 def _immutable(what: str) -> ConflictError:

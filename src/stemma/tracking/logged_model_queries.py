@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    BindParameter,
     Connection,
     Delete,
     Insert,
@@ -28,9 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stemma.db.rows import Value, check, damaged, number_check, seal
-from stemma.db.tables import runs
 from stemma.db.tracking_tables import (
-    experiments,
     logged_model_metrics,
     logged_model_params,
     logged_model_tags,
@@ -42,7 +41,7 @@ from stemma.domain.logged_model import LoggedModel, LoggedModelState, ModelMetri
 _BATCH_SIZE: Final = 500
 _KEY: Final = ("logged_model", "name", "run", "dataset_name", "dataset_digest")
 _MEASURED: Final = ("step", "logged_at_us", "value", "row_check")
-_WANTED: Final = bindparam("wanted", expanding=True)
+_WANTED: Final[BindParameter[Any]] = bindparam("wanted", expanding=True)
 _FIND: Final = select(logged_models).where(logged_models.c.id.in_(_WANTED))
 _EXISTING: Final = select(logged_models.c.id).where(logged_models.c.id.in_(_WANTED))
 _INSERT: Final = insert(logged_models)
@@ -55,10 +54,6 @@ _REMOVE_TAG: Final[Delete] = delete(logged_model_tags).where(
     logged_model_tags.c.logged_model == bindparam("of_id"),
     logged_model_tags.c.key == bindparam("of_key"),
 )
-_EXPERIMENT: Final = select(experiments.c.id).where(
-    experiments.c.id == bindparam("of_id"), experiments.c.deleted_at.is_(None)
-)
-_RUN: Final = select(runs.c.id).where(runs.c.id == bindparam("of_id"), runs.c.deleted_at.is_(None))
 
 
 def _upserts(table: Table, keys: Sequence[str], *, is_newest_kept: bool = False) -> dict[str, Any]:
@@ -140,16 +135,6 @@ def upsert_metrics(connection: Connection, points: Iterable[tuple[str, ModelMetr
     rows = [_metric_values(identity, point) for identity, point in points]
     if rows:
         connection.execute(_UPSERT_METRICS[connection.dialect.name], rows)
-
-
-def is_live_experiment(connection: Connection, experiment: int) -> bool:
-    """Whether there is such an experiment that is not deleted."""
-    return connection.execute(_EXPERIMENT, {"of_id": experiment}).first() is not None
-
-
-def is_live_run(connection: Connection, run: str) -> bool:
-    """Whether there is such a run that is not deleted."""
-    return connection.execute(_RUN, {"of_id": run}).first() is not None
 
 
 def model_values(model: LoggedModel) -> dict[str, Value]:

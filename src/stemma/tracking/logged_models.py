@@ -29,7 +29,14 @@ from stemma.domain.logged_model import (
     ModelMetric,
     check_logged_model_name,
 )
-from stemma.domain.tracking import check_params, check_tags, too_long
+from stemma.domain.tracking import (
+    DEFAULT_EXPERIMENT,
+    check_params,
+    check_tags,
+    storable,
+    too_long,
+)
+from stemma.tracking import experiments, run_log
 from stemma.tracking import logged_model_queries as queries
 
 LOGGED_MODELS_LIMIT: Final = 1_000
@@ -71,17 +78,17 @@ def create(connection: Connection, new: NewLoggedModel, now: datetime) -> Logged
     if len(new.type) > TYPE_LENGTH_LIMIT:
         raise too_long("logged model type", new.type, TYPE_LENGTH_LIMIT)
     _check_labels(new.params, new.tags)
-    _check_place(connection, new)
+    _check_place(connection, new, now)
     model = LoggedModel(
         id=identity,
         experiment=new.experiment,
         run=new.run,
-        name=name,
-        type=new.type,
+        name=storable(name),
+        type=storable(new.type),
         created_at=now,
         updated_at=now,
-        params=dict(new.params),
-        tags=dict(new.tags),
+        params=_storable(new.params),
+        tags=_storable(new.tags),
     )
     queries.insert_model(connection, model)
     queries.upsert_params(connection, identity, model.params)
@@ -151,8 +158,9 @@ def set_tags(
     """
     check_tags(tags)
     model = _touched(connection, identity, now)
-    queries.upsert_tags(connection, identity, tags)
-    return replace(model, tags={**model.tags, **tags})
+    kept = _storable(tags)
+    queries.upsert_tags(connection, identity, kept)
+    return replace(model, tags={**model.tags, **kept})
 
 
 def delete_tag(connection: Connection, identity: str, key: str, now: datetime) -> None:
@@ -179,6 +187,7 @@ def log_params(
         InvalidInputError: If a param may not be, or has another value already.
     """
     check_params(params)
+    params = _storable(params)
     model = _touched(connection, identity, now)
     for key, value in params.items():
         if model.params.get(key, value) != value:
@@ -221,6 +230,10 @@ def _touched(connection: Connection, identity: str, now: datetime) -> LoggedMode
     return changed
 
 
+def _storable(labels: Mapping[str, str]) -> dict[str, str]:
+    return {key: storable(value) for key, value in labels.items()}
+
+
 def _later(model: LoggedModel, now: datetime) -> datetime:
     # A clock that was set back must not make a change stand before the making.
     return max(now, model.created_at)
@@ -231,8 +244,9 @@ def _check_labels(params: Mapping[str, str], tags: Mapping[str, str]) -> None:
     check_tags(tags)
 
 
-def _check_place(connection: Connection, new: NewLoggedModel) -> None:
-    if not queries.is_live_experiment(connection, new.experiment):
-        raise NotFoundError(f"no experiment {new.experiment}", code="experiment-not-found")
-    if new.run and not queries.is_live_run(connection, new.run):
-        raise NotFoundError(f"no run {new.run}", code="run-not-found")
+def _check_place(connection: Connection, new: NewLoggedModel, now: datetime) -> None:
+    if new.experiment == DEFAULT_EXPERIMENT:
+        experiments.ensure_default(connection, now)
+    experiments.check_living(connection, new.experiment)
+    if new.run:
+        run_log.check_living(connection, new.run)

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from stemma.protocols.mlflow import about
+from stemma.protocols.mlflow import about, artifacts, logged_models, multipart
 from stemma.protocols.mlflow.routes import MlflowRoute
 
-ROUTES: Final[tuple[MlflowRoute, ...]] = (*about.ROUTES,)
+ROUTES: Final[tuple[MlflowRoute, ...]] = (
+    *about.ROUTES,
+    *artifacts.ROUTES,
+    *multipart.ROUTES,
+    *logged_models.ROUTES,
+)
 """A new module of handlers goes in here."""
