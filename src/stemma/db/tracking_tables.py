@@ -20,7 +20,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Index,
-    Integer,
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
@@ -49,6 +48,7 @@ def _labels(name: str, *owner: Column[str] | Column[int]) -> Table:
         text_column("value"),
         text_column("row_digest"),
         PrimaryKeyConstraint(*(column.name for column in owner), "key"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -73,18 +73,21 @@ run_tags: Final = _labels("run_tags", text_column("run"))
 metric_series: Final = Table(
     "metric_series",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), autoincrement=True, nullable=False),
+    integer_column("id"),
     text_column("run"),
     text_column("name"),
     integer_column("step"),
     integer_column("logged_at_us"),
     number_column("value"),
     _check(),
-    PrimaryKeyConstraint("id"),
-    UniqueConstraint("run", "name"),
+    PrimaryKeyConstraint("run", "name"),
+    UniqueConstraint("id"),
     Index(None, "name", "value", "run"),
+    sqlite_with_rowid=False,
 )
-"""One metric of one run, with its latest point: the greatest (step, moment, value)."""
+"""One metric of one run, with its latest point: the greatest (step, moment, value).
+
+What belongs to one run stands together, so that a page of runs is read in a few places."""
 
 metric_points: Final = Table(
     "metric_points",

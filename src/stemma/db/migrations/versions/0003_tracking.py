@@ -119,6 +119,7 @@ def _make_experiments() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("row_digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("experiment", "key", name="pk_experiment_tags"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -130,6 +131,7 @@ def _make_run_logs() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("row_digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("run", "key", name="pk_run_params"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "run_tags",
@@ -138,6 +140,7 @@ def _make_run_logs() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("row_digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("run", "key", name="pk_run_tags"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "run_inputs",
@@ -185,20 +188,16 @@ def _make_run_logs() -> None:
 def _make_metrics() -> None:
     op.create_table(
         "metric_series",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
+        sa.Column("id", sa.BigInteger(), nullable=False),
         sa.Column("run", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("logged_at_us", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Double(), nullable=True),
         sa.Column("row_check", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_metric_series"),
-        sa.UniqueConstraint("run", "name", name="uq_metric_series_run_name"),
+        sa.PrimaryKeyConstraint("run", "name", name="pk_metric_series"),
+        sa.UniqueConstraint("id", name="uq_metric_series_id"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_metric_series_name_value_run", "metric_series", ["name", "value", "run"])
     op.create_table(
@@ -244,6 +243,7 @@ def _make_logged_models() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("row_digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("logged_model", "key", name="pk_logged_model_params"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "logged_model_tags",
@@ -252,6 +252,7 @@ def _make_logged_models() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("row_digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("logged_model", "key", name="pk_logged_model_tags"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "logged_model_metrics",
@@ -299,6 +300,7 @@ def _make_registry() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("row_digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", "key", name="pk_registered_model_tags"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "model_versions",
@@ -327,6 +329,7 @@ def _make_registry() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("row_digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", "number", "key", name="pk_model_version_tags"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "tokens",
