@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stemma.hub.base import Hub
     from stemma.hub.delivery import DeliveryVerbs
     from stemma.hub.remotes import RemoteVerbs
+    from stemma.hub.tokens import TokenVerbs
 
     class DeliveryHub(Hub, DeliveryVerbs, Protocol):
         """Every verb on models and storage, and those that move traffic."""
@@ -63,6 +64,17 @@ def opened_remotes() -> Iterator[RemoteHub]:
     """
     with opened_hub() as hub:
         yield cast("RemoteHub", hub)
+
+
+@contextmanager
+def opened_tokens() -> Iterator[TokenVerbs]:
+    """Open the project's hub for the verbs on tokens, and close it at the end.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+    """
+    with opened_hub() as hub:
+        yield cast("TokenVerbs", hub)
 
 
 def find_root() -> Path:

@@ -45,7 +45,8 @@ GROUPS: Final[Mapping[str, Mapping[str, VerbEntry]]] = {
     },
     "Ship": {
         "check": VerbEntry("check", "Answer whether a version may ship"),
-        "serve": VerbEntry("serve", "Serve versions on this machine"),
+        "serve": VerbEntry("serve", "Serve versions and track runs"),
+        "token": VerbEntry("token", "Say who may call a server from beyond this machine"),
         "rollout": VerbEntry("rollout", "Give a version more and more of the requests, judged"),
         "rollback": VerbEntry("rollback", "Bring production back to the previous stable version"),
     },

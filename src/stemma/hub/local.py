@@ -19,12 +19,13 @@ from stemma.hub.local_delivery import LocalDelivery
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.local_repair import LocalRepair
 from stemma.hub.local_runs import LocalRuns
+from stemma.hub.local_tokens import LocalTokens
 from stemma.hub.local_tracked import LocalTracked
 from stemma.store.objects import ObjectStore
 
 
 @final
-class LocalHub(LocalRuns, LocalDelivery, LocalTracked, LocalRepair, Hub):
+class LocalHub(LocalRuns, LocalDelivery, LocalTracked, LocalRepair, LocalTokens, Hub):
     """Every verb, in this process."""
 
     def __init__(self, parts: LocalParts) -> None:

@@ -34,6 +34,7 @@ from stemma.domain.errors import (
     StemmaError,
 )
 from stemma.protocols.mlflow.app import Guard, MlflowApplication
+from stemma.protocols.mlflow.errors import NO_TOKEN
 from stemma.protocols.mlflow.routes import target_of
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -198,6 +199,8 @@ def _json(payload: object, status: int = 200) -> Response:
 async def _refused(_: Request, error: Exception) -> Response:
     if not isinstance(error, StemmaError):
         raise error
+    if error.code == NO_TOKEN:
+        return _json({"error": {"code": error.code, "message": error.message}}, 401)
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
     problem = {"code": error.code, "message": error.message, "hint": error.hint}
     return _json({"error": problem}, status)
@@ -220,7 +223,12 @@ class ControlServer:
         """Name the socket; nothing listens before ``start``."""
         self._socket = socket
         configuration = uvicorn.Config(
-            application, uds=str(socket), access_log=False, log_level="error", lifespan="off"
+            application,
+            uds=str(socket),
+            access_log=False,
+            server_header=False,
+            log_level="error",
+            lifespan="off",
         )
         self._server = uvicorn.Server(configuration)
         self._thread = threading.Thread(target=self._server.run, name="control", daemon=True)

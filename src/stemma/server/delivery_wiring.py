@@ -22,6 +22,7 @@ from stemma.delivery.parts import DeliveryParts
 from stemma.delivery.planes.base import DataPlane
 from stemma.delivery.planes.builtin import BuiltinPlane
 from stemma.delivery.planes.envoy import EnvoyPlane, envoy_binary
+from stemma.delivery.planes.paths import EVERY_HOST
 from stemma.delivery.production.reading import DesireReader
 from stemma.delivery.production.routes import RoutePublisher
 from stemma.delivery.records.service import DeliveryService
@@ -41,10 +42,12 @@ from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.domain.manifest import Manifest
 from stemma.hub.local_parts import LocalParts
 from stemma.server.state_folder import STATE_FOLDER
+from stemma.server.tracking_only import TrackingOnlyPlane, is_loopback
 from stemma.store.objects import ObjectStore
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8700
+_ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 PLANES: Final = ("auto", "envoy", "builtin")
 
 
@@ -109,9 +112,15 @@ def choose_plane(asked: str) -> str:
 
 def make_plane(layout: ServeLayout, record: ServerRecord) -> DataPlane:
     """Return a handle on the data plane that a record names; starts nothing."""
-    if record.plane == "builtin":
-        return BuiltinPlane(layout.plane, record.host, record.port, sockets=layout.sockets())
-    return EnvoyPlane(layout.plane, record.host, record.port, sockets=layout.sockets())
+    kind = BuiltinPlane if record.plane == "builtin" else EnvoyPlane
+    plane = kind(
+        layout.plane,
+        record.host,
+        record.port,
+        sockets=layout.sockets(),
+        allowed_hosts=(EVERY_HOST,) if record.host in _ANY_ADDRESS else (),
+    )
+    return plane if is_loopback(record.host) else TrackingOnlyPlane(plane)
 
 
 def make_supervisor(sources: DeliverySources, layout: ServeLayout) -> Supervisor:

@@ -40,9 +40,8 @@ from stemma.delivery.server_file import (
 )
 from stemma.delivery.slots.asked import asked_slots
 from stemma.delivery.slots.supervisor import Supervisor
-from stemma.domain.errors import InvalidInputError, StemmaError, UnavailableError
+from stemma.domain.errors import StemmaError, UnavailableError
 from stemma.hub.local import LocalHub
-from stemma.protocols.mlflow.app import OpenGuard
 from stemma.server.chronicle import Chronicle
 from stemma.server.control import ControlApplication, ControlServer
 from stemma.server.delivery_wiring import (
@@ -57,6 +56,7 @@ from stemma.server.delivery_wiring import (
     make_supervisor,
 )
 from stemma.server.mlflow_wiring import tracking_application
+from stemma.server.reach import check_reach, make_guard
 from stemma.server.scrub import make_scrubber
 from stemma.server.state_folder import STATE_FOLDER
 from stemma.server.wiring import open_hub
@@ -68,7 +68,6 @@ _STOP_SECONDS: Final = 30.0
 _LOG_LIMIT_BYTES: Final = 64 * 2**20
 _TELLING_SECONDS: Final = 0.3
 _HOUSEKEEPING_SECONDS: Final = 10.0
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +77,7 @@ class ServeOptions:
     Attributes:
         refs: Versions to deploy first.
         is_stable: Let ``stable`` point at them.
-        host: Loopback address to listen on.
+        host: Address to listen on.
         port: Port to listen on.
         plane: ``auto``, ``envoy`` or ``builtin``.
         reason: Why, in the user's words.
@@ -105,17 +104,12 @@ def serve(root: Path, options: ServeOptions, told: Told) -> int:
 
     Raises:
         ConflictError: If a server runs already, or the port is taken.
-        InvalidInputError: If the host is not loopback.
+        DeniedError: If the host is beyond loopback and there is no token, or a model.
         NotFoundError: If a ref names nothing, or the extra ``serve`` is not installed.
     """
-    if options.host not in _LOOPBACK:
-        raise InvalidInputError(
-            f"{options.host} is no loopback address; serving others needs authentication in front",
-            code="host-not-loopback",
-            hint="put a proxy with TLS and authentication before 127.0.0.1",
-        )
     with closing(open_hub(root)) as hub:
         layout = hub.parts.delivery.layout
+        check_reach(hub, options.host, options.refs)
         with server_lock(layout, is_serving=True):
             for ref in options.refs:
                 hub.check_deploy(ref, is_stable=options.is_stable)
@@ -224,7 +218,7 @@ class Server:
             stack.callback(supervisor.stop_all)
             routes = make_routes(layout, self._plane)
             routes.republish()
-            guard = OpenGuard()
+            guard = make_guard(self._hub.parts, self._record.host)
             application = ControlApplication(
                 self._parts.service,
                 self._hub.serving,

@@ -101,7 +101,7 @@ def test_a_killed_server_leaves_users_served_and_its_successor_takes_over(served
         (["raw"], 5, "no release", "stemma release raw"),
         (["pickled@1.0.0-pre.1"], 4, "pickle", "record it without unsafe_pickle"),
         (["plain@1.0.0"], 2, "plain files", "record the live model"),
-        (["prices@1.0.0", "--host", "0.0.0.0"], 2, "0.0.0.0", "put a proxy"),  # noqa: S104
+        (["prices@1.0.0", "--host", "0.0.0.0"], 4, "0.0.0.0", "stemma token"),  # noqa: S104
         (["prices@1.0.0", "calm@7.0.0"], 5, "7.0.0", ""),
         (["prices@3.0.0-pre.1", "--channel", "stable"], 12, "pre-release", ""),
     ],

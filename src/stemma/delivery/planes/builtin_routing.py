@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import final
 
 from stemma.delivery.planes.paths import (
+    EVERY_HOST,
     LOOPBACK_HOSTS,
     NOT_RUNNING,
     REFUSED_HOST,
@@ -112,7 +113,8 @@ class Routing:
             headers: Of the request; names in any case must be found.
             draw: Uniform in [0, 1).
         """
-        if _without_port(headers.get("Host", "")).lower() not in self._hosts:
+        host = _without_port(headers.get("Host", "")).lower()
+        if host not in self._hosts and EVERY_HOST not in self._hosts:
             return Refusal(status=403, text=REFUSED_HOST)
         origin = headers.get("Origin")
         if origin is not None and not self._origin.fullmatch(origin):

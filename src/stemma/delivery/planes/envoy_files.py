@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from stemma.delivery.planes.paths import (
+    EVERY_HOST,
     LOOPBACK_HOSTS,
     NOT_RUNNING,
     REFUSED_HOST,
@@ -127,6 +128,14 @@ def routes(table: RouteTable, *, hosts: Sequence[str]) -> Json:
         table: Where requests go.
         hosts: Names beside loopback that clients may call this server by.
     """
+    local = list(dict.fromkeys((*LOOPBACK_HOSTS, *hosts)))
+    refused = [
+        {
+            "name": "refused",
+            "domains": ["*"],
+            "routes": [_answer({"prefix": "/"}, 403, REFUSED_HOST)],
+        }
+    ]
     return {
         "@type": _ROUTES_TYPE,
         "name": ROUTES_NAME,
@@ -136,14 +145,10 @@ def routes(table: RouteTable, *, hosts: Sequence[str]) -> Json:
         "virtual_hosts": [
             {
                 "name": "local",
-                "domains": list(dict.fromkeys((*LOOPBACK_HOSTS, *hosts))),
+                "domains": local,
                 "routes": list(_local_routes(table, hosts)),
             },
-            {
-                "name": "refused",
-                "domains": ["*"],
-                "routes": [_answer({"prefix": "/"}, 403, REFUSED_HOST)],
-            },
+            *([] if EVERY_HOST in local else refused),
         ],
     }
 

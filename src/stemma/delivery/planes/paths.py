@@ -33,6 +33,9 @@ REFUSED_HOST: Final = (
 REFUSED_ORIGIN: Final = "pages of other origins may not call this server (Origin header)"
 NOT_RUNNING: Final = "the server is not running, so only models are served; run: stemma serve"
 
+EVERY_HOST: Final = "*"
+"""Stands for all names, where callers say who they are and a page cannot do that for them."""
+
 _NAMED_AT_MOST: Final = 50
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not bound to
 

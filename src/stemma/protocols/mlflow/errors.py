@@ -50,13 +50,15 @@ _CODES: Final[tuple[tuple[type[StemmaError], str], ...]] = (
     (UnavailableError, "TEMPORARILY_UNAVAILABLE"),
 )
 _EXISTS: Final = "-exists"
-_UNAUTHENTICATED: Final = "no-token"
+NO_TOKEN: Final = "no-token"
+"""The code of refusing who shows no token that counts."""
+
 _OF_CODE: Final = {
     # MLflow calls these wrong values, not conflicts.
     "run-deleted": INVALID,
     "experiment-deleted": INVALID,
     "param-changed": INVALID,
-    _UNAUTHENTICATED: "UNAUTHENTICATED",
+    NO_TOKEN: "UNAUTHENTICATED",
 }
 
 
