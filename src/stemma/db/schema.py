@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, Table, func, insert, inspect, select, update
+from sqlalchemy import Connection, Table, bindparam, func, insert, inspect, select, update
 
 from stemma.db import tracking_tables
 from stemma.db.columns import metadata
-from stemma.db.rows import check, seal
+from stemma.db.rows import check, seal, seal_values
 from stemma.db.tables import alembic_version, meta, stamp_metadata
 from stemma.domain.errors import ConflictError, IntegrityError
 
@@ -25,6 +25,14 @@ REVISIONS: Final = ("0001", "0002", "0003")
 
 HEAD: Final = REVISIONS[-1]
 _GENERATION: Final = "generation"
+
+# Made once: every write transaction carries them out.
+_READ_GENERATION: Final = select(meta).where(meta.c.key == _GENERATION)
+_WRITE_GENERATION: Final = (
+    update(meta)
+    .where(meta.c.key == _GENERATION)
+    .values(value=bindparam("to_value"), row_digest=bindparam("to_digest"))
+)
 
 TRACKING_TABLES: Final = tuple(
     table for table in vars(tracking_tables).values() if isinstance(table, Table)
@@ -79,7 +87,7 @@ def read_generation(connection: Connection) -> int:
     Raises:
         IntegrityError: If the row is missing or not what was written.
     """
-    row = connection.execute(select(meta).where(meta.c.key == _GENERATION)).one_or_none()
+    row = connection.execute(_READ_GENERATION).one_or_none()
     if row is None:
         raise IntegrityError(
             "table meta has no row generation",
@@ -92,16 +100,19 @@ def read_generation(connection: Connection) -> int:
 def advance_generation(connection: Connection) -> int:
     """Count one write transaction, and return its number."""
     following = read_generation(connection) + 1
-    values = seal(meta, {"key": _GENERATION, "value": str(following)})
-    connection.execute(update(meta).where(meta.c.key == _GENERATION).values(values))
+    _write_generation(connection, following)
     return following
 
 
 def raise_generation(connection: Connection, floor: int) -> None:
     """Count on from ``floor``, when the database has not come that far."""
     if read_generation(connection) < floor:
-        values = seal(meta, {"key": _GENERATION, "value": str(floor)})
-        connection.execute(update(meta).where(meta.c.key == _GENERATION).values(values))
+        _write_generation(connection, floor)
+
+
+def _write_generation(connection: Connection, generation: int) -> None:
+    _, value, digest = seal_values(meta, _GENERATION, str(generation))
+    connection.execute(_WRITE_GENERATION, {"to_value": value, "to_digest": digest})
 
 
 def count_rows(connection: Connection) -> dict[str, int]:

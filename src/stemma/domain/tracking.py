@@ -194,7 +194,9 @@ def rank(point: Point) -> tuple[int, int, float]:
 
 def storable_value(value: float) -> float:
     """Return the value as it is kept: infinities become the largest finite number."""
-    return value if math.isfinite(value) or math.isnan(value) else math.copysign(_LARGEST, value)
+    if math.isnan(value):
+        return math.nan  # which has many bit patterns
+    return value if math.isfinite(value) else math.copysign(_LARGEST, value)
 
 
 def storable(text: str) -> str:

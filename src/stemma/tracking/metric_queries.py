@@ -14,22 +14,34 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, Row, bindparam, func, select, tuple_
+from sqlalchemy import Connection, Row, and_, bindparam, func, select, tuple_
 
 from stemma.db.bulk import Values, insert_many, select_many
-from stemma.db.rows import check, check_all, number_check
+from stemma.db.rows import check, check_all, check_part, number_check
+from stemma.db.tables import runs
 from stemma.db.tracking_tables import metric_points, metric_series
 from stemma.domain.tracking import HistoryMark, Point, storable_value
+from stemma.tracking import queries
+from stemma.tracking.queries import RunRow
 
-_NAN_BITS: Final = struct.unpack("<q", struct.pack("<d", math.nan))[0]
 _Latest: TypeAlias = tuple[int, int, float]
 
 _ONE_SERIES: Final = select(metric_series).where(
     metric_series.c.run == bindparam("run"), metric_series.c.name == bindparam("name")
 )
+_RUN_WIDTH: Final = len(runs.columns)
+_RUN_AND_SERIES: Final = (
+    select(runs, metric_series)
+    .outerjoin(
+        metric_series,
+        and_(metric_series.c.run == runs.c.id, metric_series.c.name == bindparam("name")),
+    )
+    .where(runs.c.id == bindparam("run"))
+)
+_MANY: Final = 2**63
 _LAST_SERIES: Final = select(func.max(metric_series.c.id))
 _NAMES: Final = (
     select(metric_series)
@@ -50,42 +62,76 @@ _FLOAT: Final = struct.Struct("<d")
 _INTEGER: Final = struct.Struct("<q")
 
 
-def add_points(connection: Connection, run: str, points: Sequence[Point]) -> None:
-    """Add points to a run's metrics; those that are there already change nothing."""
-    if not points:
-        return
-    names = {point[0] for point in points}
-    known = {row.name: row for row in _find_series(connection, run, names)}
-    ids = {name: row.id for name, row in known.items()}
-    last = 0
+class Series(NamedTuple):
+    """A metric of a run: its number and its latest point, as points are ordered."""
+
+    id: int
+    latest: _Latest
+
+
+class State(NamedTuple):
+    """What must be known before points are added: the run, and its metrics by name."""
+
+    run: RunRow | None
+    series: dict[str, Series]
+
+
+def find_state(connection: Connection, run: str, names: Collection[str]) -> State:
+    """Return a run with those of its metrics; one statement for one metric, else two."""
+    if len(names) > 1:
+        found = select_many(connection, metric_series, "name", list(names), run=run)
+        return State(
+            queries.find_row(connection, run), {row.name: _to_series(row) for row in found}
+        )
+    (name,) = names
+    row = connection.execute(_RUN_AND_SERIES, {"run": run, "name": name}).one_or_none()
+    if row is None:
+        return State(None, {})
+    check_part(runs, row, 0)
+    part = row[_RUN_WIDTH:]
+    if part[0] is None:
+        return State(RunRow(row.deleted_at), {})
+    check_part(metric_series, row, _RUN_WIDTH)
+    number, _, _, step, moment, value, _ = part
+    return State(RunRow(row.deleted_at), {name: Series(number, _rank(step, moment, value))})
+
+
+def add_points(
+    connection: Connection, run: str, points: Sequence[Point], known: Mapping[str, Series]
+) -> None:
+    """Add points to a run's metrics; those that are there already change nothing.
+
+    Args:
+        connection: A write transaction.
+        run: The run, which takes them.
+        points: The points.
+        known: Those of the metrics that are there.
+    """
+    names = dict.fromkeys(point[0] for point in points)
+    ids = {name: series.id for name, series in known.items()}
     if len(ids) < len(names):
         last = connection.execute(_LAST_SERIES).scalar_one() or 0
-        fresh = [name for name in dict.fromkeys(point[0] for point in points) if name not in ids]
-        ids.update(zip(fresh, range(last + 1, last + 1 + len(fresh)), strict=True))
-    latest: dict[str, _Latest] = {name: _stored_rank(row) for name, row in known.items()}
+        ids.update(zip(names.keys() - ids.keys(), range(last + 1, _MANY), strict=False))
+    values = [_kept(point[1]) for point in points]
+    latest = {name: series.latest for name, series in known.items()}
     changed: set[str] = set()
     rows: list[Values] = []
-    for name, raw, step, moment in points:
-        value = _kept(raw)
-        number, bits = ids[name], _bits(value)
+    for (name, _, step, moment), value, bits in zip(points, values, _bits(values), strict=True):
+        number = ids[name]
         rows.append((number, step, moment, bits, number_check(number, step, moment, bits)))
-        this = (step, moment, -math.inf if bits == _NAN_BITS else value)
-        if name not in latest or this > latest[name]:
-            latest[name] = this
+        rank = (step, moment, value if value == value else -math.inf)  # noqa: PLR0124 - NaN
+        if name not in latest or rank > latest[name]:
+            latest[name] = rank
             changed.add(name)
-    insert_many(
-        connection,
-        metric_series,
-        [_series_row(ids[name], run, name, latest[name]) for name in changed],
-        replaces=True,
-    )
+    series = [_series_row(ids[name], run, name, latest[name]) for name in changed]
+    insert_many(connection, metric_series, series, replaces=True)
     insert_many(connection, metric_points, rows)
 
 
-def latest_points(connection: Connection, runs: Sequence[str]) -> dict[str, list[Point]]:
+def latest_points(connection: Connection, ids: Sequence[str]) -> dict[str, list[Point]]:
     """Return the latest point of every metric of some runs, by run, sorted by name."""
     found: dict[str, list[Point]] = {}
-    for row in select_many(connection, metric_series, "run", runs):
+    for row in select_many(connection, metric_series, "run", ids):
         value = math.nan if row.value is None else row.value
         point = Point(row.name, value, row.step, row.logged_at_us)
         found.setdefault(row.run, []).append(point)
@@ -117,15 +163,12 @@ def history(
     return [(Point(name, _value(mark.value_bits), *mark[:2]), mark) for mark in marks]
 
 
-def _find_series(connection: Connection, run: str, names: set[str]) -> list[Row[Any]]:
-    if len(names) > 1:
-        return select_many(connection, metric_series, "name", sorted(names), run=run)
-    (name,) = names
-    return check_all(metric_series, connection.execute(_ONE_SERIES, {"run": run, "name": name}))
+def _to_series(row: Row[Any]) -> Series:
+    return Series(row.id, _rank(row.step, row.logged_at_us, row.value))
 
 
-def _stored_rank(row: Row[Any]) -> _Latest:
-    return row.step, row.logged_at_us, -math.inf if row.value is None else row.value
+def _rank(step: int, moment: int, value: float | None) -> _Latest:
+    return step, moment, -math.inf if value is None else value
 
 
 def _series_row(number: int, run: str, name: str, latest: _Latest) -> Values:
@@ -139,12 +182,13 @@ def _series_row(number: int, run: str, name: str, latest: _Latest) -> Values:
 
 def _kept(value: float) -> float:
     """Return a value as both engines keep it: finite or NaN, and zero without a sign."""
-    return storable_value(float(value)) + 0.0
-
-
-def _bits(value: float) -> int:
     # NaN has many bit patterns and is one value.
-    return _NAN_BITS if math.isnan(value) else int(_INTEGER.unpack(_FLOAT.pack(value))[0])
+    return value + 0.0 if math.isfinite(value) else storable_value(value)
+
+
+def _bits(values: Sequence[float]) -> Sequence[int]:
+    count = len(values)
+    return struct.unpack(f"<{count}q", struct.pack(f"<{count}d", *values))
 
 
 def _value(bits: int) -> float:

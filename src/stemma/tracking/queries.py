@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
@@ -24,13 +24,20 @@ from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart, RunState
 from stemma.domain.tracking import storable
 from stemma.tracking import curves
 
+
+class RunRow(NamedTuple):
+    """What decides whether a run may be written to."""
+
+    deleted_at: str | None
+
+
 _BATCH_SIZE: Final = 500
 _BY_ID: Final = select(runs).where(runs.c.id == bindparam("id"))
 
 
 def insert_run(connection: Connection, record: RunRecord) -> None:
     """Add a run."""
-    connection.execute(insert(runs).values(seal(runs, run_values(record))))
+    insert_many(connection, runs, [seal_values(runs, *run_values(record).values())])
 
 
 def update_run(connection: Connection, record: RunRecord) -> None:
@@ -50,10 +57,10 @@ def find_run(connection: Connection, run: str) -> RunRecord | None:
     return None if row is None else to_record(row)
 
 
-def find_row(connection: Connection, run: str) -> Row[Any] | None:
-    """Return the row of a run, where its state is all that counts."""
+def find_row(connection: Connection, run: str) -> RunRow | None:
+    """Return what decides whether a run may be written to."""
     row = connection.execute(_BY_ID, {"id": run}).one_or_none()
-    return None if row is None else check(runs, row)
+    return None if row is None else RunRow(check(runs, row).deleted_at)
 
 
 def find_runs(connection: Connection, ids: Sequence[str]) -> dict[str, RunRecord]:

@@ -49,6 +49,7 @@ from stemma.domain.tracking import (
     too_long,
 )
 from stemma.tracking import experiments, metric_queries, queries, run_log_queries
+from stemma.tracking.queries import RunRow
 
 _ID_SIZE_BYTES: Final = 16
 _OPEN: Final = frozenset({RunState.RUNNING, RunState.SCHEDULED})
@@ -229,7 +230,7 @@ def delete_tag(connection: Connection, run: str, key: str) -> None:
         NotFoundError: If there is no such run or tag.
         InvalidInputError: If the run is deleted.
     """
-    _check_writable(connection, run)
+    _check_writable(run, queries.find_row(connection, run))
     if not run_log_queries.delete_tag(connection, run, key):
         raise NotFoundError(f"run {run} has no tag {key!r}", code="tag-not-found")
 
@@ -274,11 +275,14 @@ def log_batch(
     check_points(points)
     check_params(params or {})
     check_tags(tags or {})
-    _check_writable(connection, run)
+    if points:
+        state = metric_queries.find_state(connection, run, {point.name for point in points})
+        _check_writable(run, state.run)
+        metric_queries.add_points(connection, run, points, state.series)
+    else:
+        _check_writable(run, queries.find_row(connection, run))
     if params:
         _add_params(connection, run, params)
-    if points:
-        metric_queries.add_points(connection, run, points)
     if tags:
         _set_tags(connection, run, tags)
 
@@ -297,7 +301,7 @@ def log_inputs(
     """
     unique = {(item.name, item.digest): item for item in reversed(list(inputs))}
     check_inputs(unique.values())
-    _check_writable(connection, run)
+    _check_writable(run, queries.find_row(connection, run))
     run_log_queries.add_inputs(connection, run, list(unique.values()))
     run_log_queries.add_model_inputs(connection, run, sorted(set(model_inputs)))
 
@@ -310,7 +314,7 @@ def log_outputs(connection: Connection, run: str, outputs: Iterable[RunOutput]) 
         InvalidInputError: If it is deleted.
     """
     unique = {item.logged_model: item for item in outputs}
-    _check_writable(connection, run)
+    _check_writable(run, queries.find_row(connection, run))
     run_log_queries.add_outputs(connection, run, list(unique.values()))
 
 
@@ -355,11 +359,10 @@ def check_living(connection: Connection, run: str) -> RunRecord:
     return record
 
 
-def _check_writable(connection: Connection, run: str) -> None:
-    row = queries.find_row(connection, run)
-    if row is None:
+def _check_writable(run: str, found: RunRow | None) -> None:
+    if found is None:
         raise _missing(run)
-    if row.deleted_at is not None:
+    if found.deleted_at is not None:
         raise _deleted(run)
 
 
