@@ -26,7 +26,12 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def insert_many(
-    connection: Connection, table: Table, rows: Sequence[Values], *, replaces: bool = False
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Values],
+    *,
+    replaces: bool = False,
+    keeps: tuple[str, ...] = (),
 ) -> int:
     """Add rows; returns how many were added, or replaced.
 
@@ -35,14 +40,15 @@ def insert_many(
         table: Where to.
         rows: Whole rows; with ``replaces`` no two of the same key.
         replaces: Write over a row of the same primary key, which else is left as it is.
+        keeps: Columns that are never written over, which spares their indexes.
     """
     if not rows:
         return 0
     if connection.dialect.name == "sqlite":
-        statement = _insert(table, is_sqlite=True, replaces=replaces)
+        statement = _insert(table, is_sqlite=True, replaces=replaces, keeps=keeps)
         many = rows[0] if len(rows) == 1 else list(rows)
         return connection.exec_driver_sql(statement, many).rowcount
-    statement = _insert(table, is_sqlite=False, replaces=replaces)
+    statement = _insert(table, is_sqlite=False, replaces=replaces, keeps=keeps)
     columns = tuple(list(column) for column in zip(*rows, strict=True))
     return connection.exec_driver_sql(statement, columns).rowcount
 
@@ -63,10 +69,10 @@ def select_many(
 
 
 @lru_cache(maxsize=64)
-def _insert(table: Table, *, is_sqlite: bool, replaces: bool) -> str:
+def _insert(table: Table, *, is_sqlite: bool, replaces: bool, keeps: tuple[str, ...]) -> str:
     names = [column.name for column in table.columns]
     keys = [column.name for column in table.primary_key]
-    rest = [name for name in names if name not in keys]
+    rest = [name for name in names if name not in {*keys, *keeps}]
     action = "NOTHING"
     if replaces:
         action = "UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in rest)

@@ -124,7 +124,7 @@ def add_points(
             latest[name] = rank
             changed.add(name)
     series = [_series_row(ids[name], run, name, latest[name]) for name in changed]
-    insert_many(connection, metric_series, series, replaces=True)
+    insert_many(connection, metric_series, series, replaces=True, keeps=("run", "name"))
     insert_many(connection, metric_points, rows)
 
 
