@@ -8,9 +8,19 @@ import pytest
 
 from stemma.store.pipeline import Lane
 
+_OTHERS = set[threading.Thread]()
+"""Threads of objects that other tests of this process left to the collection of garbage."""
+
+
+@pytest.fixture(autouse=True)
+def _note_others() -> None:
+    _OTHERS.clear()
+    _OTHERS.update(threading.enumerate())
+
 
 def _names() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if "stemma-store" in thread.name}
+    own = set(threading.enumerate()) - _OTHERS
+    return {thread.name for thread in own if "stemma-store" in thread.name}
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])

@@ -39,8 +39,19 @@ def files(save_tensors: Save, tmp_path: Path) -> list[Path]:
     return [save_tensors("base", dict(base)), save_tensors("tune", dict(tune)), other]
 
 
+_OTHERS = set[threading.Thread]()
+"""Threads of objects that other tests of this process left to the collection of garbage."""
+
+
+@pytest.fixture(autouse=True)
+def _note_others() -> None:
+    _OTHERS.clear()
+    _OTHERS.update(threading.enumerate())
+
+
 def _left() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if "stemma" in thread.name]
+    own = set(threading.enumerate()) - _OTHERS
+    return [thread.name for thread in own if "stemma" in thread.name]
 
 
 def _stored(files: list[Path], threads: int) -> tuple[MemoryBackend, list[Digest]]:
