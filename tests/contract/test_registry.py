@@ -114,7 +114,7 @@ def test_a_version_is_described_and_tagged_but_its_files_stay(project: Project) 
     write(project, lambda c: registry.create_model(c, "Clf", NOW))
     for _ in range(2):
         register(project, run, tags={"a": "b"})
-    write(project, lambda c: registry.set_version_tag(c, "Clf", 1, {"a": "c", "d": "e"}, NOW))
+    write(project, lambda c: registry.set_version_tags(c, "Clf", 1, {"a": "c", "d": "e"}, NOW))
     write(project, lambda c: registry.delete_version_tag(c, "Clf", 2, "a", NOW))
     write(project, lambda c: registry.update_version(c, "Clf", 1, "better", NOW))
     with project.database.read() as connection:

@@ -101,7 +101,7 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         check_model_name(request.model)
         policy = self._parts.policy(request.model)
         if request.channel:
-            self._check_channel(request.model, request.channel)
+            self.check_channel(request.model, request.channel)
         if request.is_prerelease and request.channel == STABLE:
             raise prerelease_on_stable(request.model, f"{request.model}: a pre-release")
         if not request.released_by:
@@ -249,7 +249,7 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
     def move_channel(
         self, model: str, channel: str, ref: str, *, reason: str = "", moved_by: str = ""
     ) -> ChannelMove:
-        self._check_channel(model, channel)
+        self.check_channel(model, channel)
         version = ""
         if ref:
             found = resolve(self._parts.catalog, ref)
@@ -265,7 +265,12 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
                 model, channel, version, reason=reason, moved_by=moved_by or self._parts.user
             )
 
-    def _check_channel(self, model: str, channel: str) -> None:
+    def check_channel(self, model: str, channel: str) -> None:
+        """Make sure that the model may have a channel of that name.
+
+        Raises:
+            InvalidInputError: If the name, or the model's policy, does not allow it.
+        """
         policy = self._parts.policy(model)
         check_channel_name(channel, pattern=policy.name_pattern, reserved=policy.reserved_names)
 

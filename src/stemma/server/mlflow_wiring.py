@@ -11,6 +11,7 @@ from stemma.hub.local_parts import LocalParts
 from stemma.protocols.mlflow.app import Guard, MlflowApplication
 from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.table import ROUTES
+from stemma.server.registry_wiring import RegistryBridge
 from stemma.server.state_folder import STATE_FOLDER
 from stemma.tracking.ingest import Ingest
 
@@ -24,6 +25,11 @@ class HubPorts:
     def __init__(self, parts: LocalParts) -> None:
         """Give what ``parts`` hold."""
         self._parts = parts
+
+    @property
+    def registry(self) -> RegistryBridge:
+        """Channels and candidates, for the registry."""
+        return RegistryBridge(self._parts)
 
     def writing(self) -> AbstractContextManager[None]:
         """Hold the store shared from the first file put until its row is written."""

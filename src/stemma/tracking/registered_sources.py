@@ -77,12 +77,20 @@ def download_source(connection: Connection, version: ModelVersion) -> RunFolder 
     are the logged model's.
     """
     source = parse_source(version.source)
-    if isinstance(source, RunFolder) and not sources.files_below(
-        connection, source.run, source.path
-    ):
+    if isinstance(source, RunFolder) and not sources.has_files(connection, source.run, source.path):
         logged_model = sources.logged_model_named(connection, source.run, source.path)
         if logged_model:
             return LoggedModelFolder(logged_model)
     if isinstance(source, VersionFiles):
         raise bad_source(version.source)
     return source
+
+
+def artifact_uri(connection: Connection, version: ModelVersion) -> str:
+    """Return the address that clients download the files of a version by."""
+    source = download_source(connection, version)
+    if isinstance(source, RunFolder):
+        return str(source)
+    model = sources.find_source_model(connection, source.logged_model)
+    experiment = 0 if model is None else model.experiment
+    return f"mlflow-artifacts:/{experiment}/models/{source.logged_model}/artifacts"

@@ -87,6 +87,18 @@ def find_model(connection: Connection, name: str, now: datetime) -> RegisteredMo
     return model
 
 
+def is_behind(connection: Connection, name: str) -> bool:
+    """Return whether a release of the model has no number yet; ``catch_up`` gives it one."""
+    model = queries.find_model(connection, name)
+    return sources.is_behind(connection, name if model is None else model.model)
+
+
+def catch_up(connection: Connection, name: str, now: datetime) -> None:
+    """Give every release of the model a number."""
+    model = queries.find_model(connection, name)
+    number_releases(connection, name if model is None else model.model, now)
+
+
 def get_model(connection: Connection, name: str) -> RegisteredModel:
     """Return a registered model with its tags.
 
@@ -319,7 +331,7 @@ def delete_version(connection: Connection, name: str, number: int, now: datetime
     _touch(connection, name, now)
 
 
-def set_version_tag(
+def set_version_tags(
     connection: Connection, name: str, number: int, tags: Mapping[str, str], now: datetime
 ) -> None:
     """Write tags of a version.

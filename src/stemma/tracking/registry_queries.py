@@ -153,6 +153,19 @@ def versions_with(
     return _versions(connection.execute(query.order_by(model_versions.c.number)))
 
 
+def versions_at(
+    connection: Connection, names: Collection[str], versions: Collection[str]
+) -> list[ModelVersion]:
+    """Return versions of registered models by release numbers, without their tags."""
+    found = []
+    for batch in _batches(names):
+        query = select(model_versions).where(
+            model_versions.c.name.in_(batch), model_versions.c.version.in_(list(versions))
+        )
+        found += _versions(connection.execute(query))
+    return found
+
+
 def has_released_versions(connection: Connection, name: str) -> bool:
     """Return whether a version of the registered model is released."""
     query = select(model_versions.c.number).where(

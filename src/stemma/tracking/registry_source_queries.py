@@ -9,17 +9,13 @@ It writes nothing but files of releases; see ``stemma.tracking.registry_queries`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, Row, bindparam, exists, insert, select
+from sqlalchemy import BindParameter, Connection, Row, bindparam, exists, select
 
-from stemma.db.rows import check, check_all, seal
+from stemma.db.rows import check, check_all
 from stemma.db.tables import manifests, releases, runs
 from stemma.db.tracking_tables import artifacts, logged_models, model_versions, registered_models
-from stemma.domain.canonical import timestamp
-from stemma.domain.digest import Digest
 
 _name: Final[BindParameter[str]] = bindparam("wanted_name")
 _RUN: Final = select(runs).where(runs.c.id == _name)
@@ -76,6 +72,14 @@ class UnlistedRelease(NamedTuple):
 # what versions are made of ------------------------------------------------------------------
 
 
+def has_files(connection: Connection, owner: str, folder: str) -> bool:
+    """Return whether a folder among the artifacts of a run or logged model holds anything."""
+    query = select(artifacts.c.path).where(
+        artifacts.c.owner == owner, artifacts.c.path > f"{folder}/", artifacts.c.path < f"{folder}0"
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def find_source_run(connection: Connection, run: str) -> SourceRun | None:
     """Return what a registration needs of a run."""
     row = connection.execute(_RUN, {"wanted_name": run}).one_or_none()
@@ -108,42 +112,6 @@ def logged_model_named(connection: Connection, run: str, name: str) -> str:
     )
     row = connection.execute(query).one_or_none()
     return "" if row is None else str(check(logged_models, row).id)
-
-
-def files_below(connection: Connection, owner: str, folder: str) -> dict[str, tuple[str, int]]:
-    """Return digest and size of the artifacts in a folder, by path relative to it."""
-    query = select(artifacts).where(artifacts.c.owner == owner)
-    if folder:
-        # "0" comes right after "/", so this is every path that begins with the folder.
-        query = query.where(artifacts.c.path > f"{folder}/", artifacts.c.path < f"{folder}0")
-    start = len(folder) + 1 if folder else 0
-    return {
-        row.path[start:]: (row.file, row.size_bytes)
-        for row in check_all(artifacts, connection.execute(query.order_by(artifacts.c.path)))
-    }
-
-
-def insert_files(
-    connection: Connection, owner: str, files: Mapping[str, tuple[Digest, int]], now: datetime
-) -> None:
-    """Add artifacts by path; those that are there stay."""
-    known = files_below(connection, owner, "")
-    rows = [
-        seal(
-            artifacts,
-            {
-                "owner": owner,
-                "path": path,
-                "file": str(digest),
-                "size_bytes": size_bytes,
-                "stored_at": timestamp(now),
-            },
-        )
-        for path, (digest, size_bytes) in files.items()
-        if path not in known
-    ]
-    if rows:
-        connection.execute(insert(artifacts), rows)
 
 
 # releases that were made outside of the registry --------------------------------------------

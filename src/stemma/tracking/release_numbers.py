@@ -13,16 +13,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
 from stemma.db.engine import Connection
 from stemma.domain.digest import Digest
 from stemma.domain.registry import ModelVersion, RegisteredModel, RunFolder
 from stemma.tracking import registry_queries as queries
 from stemma.tracking import registry_source_queries as sources
-
-RELEASED_FOLDER: Final = "model"
-"""Folder among a run's artifacts where clients find the files of a release made by Stemma."""
+from stemma.tracking.artifacts import NATIVE_FOLDER
 
 
 def number_releases(connection: Connection, model: str, now: datetime) -> int:
@@ -62,7 +59,7 @@ def _number(connection: Connection, name: str, release: sources.UnlistedRelease)
             ),
         )
         return
-    source = str(RunFolder(str(release.experiment), release.run, RELEASED_FOLDER))
+    source = str(RunFolder(str(release.experiment), release.run, NATIVE_FOLDER))
     new = ModelVersion(
         name=name,
         number=queries.last_number(connection, name) + 1,

@@ -58,6 +58,7 @@ _OF_CODE: Final = {
     "run-deleted": INVALID,
     "experiment-deleted": INVALID,
     "param-changed": INVALID,
+    "alias-not-found": INVALID,
     NO_TOKEN: "UNAUTHENTICATED",
 }
 

@@ -22,14 +22,37 @@ import anyio.to_thread
 
 from stemma.catalog.service import CatalogService
 from stemma.db.engine import Connection, Database
+from stemma.domain.registry import ModelVersion, RegisteredModel
 from stemma.store.objects import ObjectStore
 from stemma.tracking.ingest import Ingest
 
 ResultT = TypeVar("ResultT")
 
 
+class RegistryPort(Protocol):
+    """What the registry needs of the hub."""
+
+    def point(self, model: RegisteredModel, alias: str, version: ModelVersion, by: str) -> None:
+        """Let a channel of the catalog point at a version, released or not.
+
+        Raises:
+            ConflictError: If the channel is ``stable`` and the version is not released.
+            InvalidInputError: If no channel may be called that, or the files cannot be adopted.
+        """
+        ...
+
+    def drop(self, model: RegisteredModel, alias: str, by: str) -> None:
+        """Remove a channel of the catalog; its history stays, and none is fine."""
+        ...
+
+
 class Ports(Protocol):
     """What only the composition root can give."""
+
+    @property
+    def registry(self) -> RegistryPort:
+        """What the registry needs of the hub."""
+        ...
 
     def writing(self) -> AbstractContextManager[None]:
         """Hold the store shared from the first file put until the row that names it is written.

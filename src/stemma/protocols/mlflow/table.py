@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from stemma.protocols.mlflow import about, artifacts, logged_models, multipart
+from stemma.protocols.mlflow import (
+    about,
+    artifacts,
+    logged_models,
+    model_versions,
+    multipart,
+    registered_models,
+)
 from stemma.protocols.mlflow.routes import MlflowRoute
 
 ROUTES: Final[tuple[MlflowRoute, ...]] = (
@@ -15,5 +22,7 @@ ROUTES: Final[tuple[MlflowRoute, ...]] = (
     *artifacts.ROUTES,
     *multipart.ROUTES,
     *logged_models.ROUTES,
+    *registered_models.ROUTES,
+    *model_versions.ROUTES,
 )
 """A new module of handlers goes in here."""
