@@ -65,7 +65,7 @@ def select_many(
     statement = _select(table, column, tuple(equal), is_sqlite=is_sqlite)
     listed = _encode(keys).decode() if is_sqlite else list(keys)
     values: tuple[object, ...] = (*equal.values(), listed)
-    return check_all(table, connection.exec_driver_sql(statement, values))
+    return check_all(table, connection.exec_driver_sql(statement, values).all())
 
 
 @lru_cache(maxsize=64)

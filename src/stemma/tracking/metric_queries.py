@@ -88,7 +88,7 @@ def find_state(connection: Connection, run: str, names: Collection[str]) -> Stat
     if row is None:
         return State(None, {})
     check_part(runs, row, 0)
-    part = row[_RUN_WIDTH:]
+    part: tuple[Any, ...] = tuple(row)[_RUN_WIDTH:]
     if part[0] is None:
         return State(RunRow(row.deleted_at), {})
     check_part(metric_series, row, _RUN_WIDTH)
@@ -128,13 +128,20 @@ def add_points(
     insert_many(connection, metric_points, rows)
 
 
+def log_points(connection: Connection, run: str, points: Sequence[Point]) -> None:
+    """Add any number of points to a run that takes them."""
+    if points:
+        state = find_state(connection, run, {point.name for point in points})
+        add_points(connection, run, points, state.series)
+
+
 def latest_points(connection: Connection, ids: Sequence[str]) -> dict[str, list[Point]]:
     """Return the latest point of every metric of some runs, by run, sorted by name."""
     found: dict[str, list[Point]] = {}
     for row in select_many(connection, metric_series, "run", ids):
-        value = math.nan if row.value is None else row.value
-        point = Point(row.name, value, row.step, row.logged_at_us)
-        found.setdefault(row.run, []).append(point)
+        # By position: a page of runs has thousands, and names cost twice.
+        point = Point(row[2], math.nan if row[5] is None else row[5], row[3], row[4])
+        found.setdefault(row[1], []).append(point)
     for points in found.values():
         points.sort()
     return found
