@@ -50,7 +50,7 @@ _CODES: Final[tuple[tuple[type[StemmaError], str], ...]] = (
     (UnavailableError, "TEMPORARILY_UNAVAILABLE"),
 )
 _EXISTS: Final = "-exists"
-NO_TOKEN: Final = "no-token"
+NO_TOKEN: Final = "no-token"  # noqa: S105 - the code of an error
 """The code of refusing who shows no token that counts."""
 
 _OF_CODE: Final = {

@@ -10,15 +10,23 @@ from typing import Final
 from stemma.protocols.mlflow import (
     about,
     artifacts,
+    experiments,
     logged_models,
+    metrics,
     model_versions,
     multipart,
     registered_models,
+    run_logs,
+    runs,
 )
 from stemma.protocols.mlflow.routes import MlflowRoute
 
 ROUTES: Final[tuple[MlflowRoute, ...]] = (
     *about.ROUTES,
+    *experiments.ROUTES,
+    *runs.ROUTES,
+    *run_logs.ROUTES,
+    *metrics.ROUTES,
     *artifacts.ROUTES,
     *multipart.ROUTES,
     *logged_models.ROUTES,
