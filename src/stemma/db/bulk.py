@@ -12,14 +12,14 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, Double, Integer, Row, Table
+from sqlalchemy import BigInteger, Connection, CursorResult, Double, Integer, Row, Table
 
-from stemma.db.rows import check_all
+from stemma.db.rows import check_all, check_rows
 
 Values: TypeAlias = tuple[str | float | bytes | None, ...]
 _encode: Final = msgspec.json.Encoder().encode
@@ -61,11 +61,35 @@ def select_many(
     Raises:
         IntegrityError: If a row is not what was written.
     """
+    return check_all(table, _selected(connection, table, column, keys, equal).all())
+
+
+def read_many(
+    connection: Connection, table: Table, column: str, keys: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """Return as ``select_many``, but as plain tuples: for thousands of rows, at half the cost.
+
+    Raises:
+        IntegrityError: If a row is not what was written.
+    """
+    cursor = _selected(connection, table, column, keys, {}).cursor
+    rows = list(cursor.fetchall())
+    check_rows(table, rows)
+    return rows
+
+
+def _selected(
+    connection: Connection,
+    table: Table,
+    column: str,
+    keys: Sequence[str | int],
+    equal: Mapping[str, str | int],
+) -> CursorResult[Any]:
     is_sqlite = connection.dialect.name == "sqlite"
     statement = _select(table, column, tuple(equal), is_sqlite=is_sqlite)
     listed = _encode(keys).decode() if is_sqlite else list(keys)
     values: tuple[object, ...] = (*equal.values(), listed)
-    return check_all(table, connection.exec_driver_sql(statement, values).all())
+    return connection.exec_driver_sql(statement, values)
 
 
 @lru_cache(maxsize=64)

@@ -111,10 +111,20 @@ def check_all(table: Table, rows: Iterable[RowT]) -> list[RowT]:
         IntegrityError: If one does not.
     """
     found = list(rows)
-    if not _are_sound(table, found):
-        for row in found:
-            check(table, row)
+    check_rows(table, found)
     return found
+
+
+def check_rows(table: Table, rows: Sequence[Sequence[Any]]) -> None:
+    """Check whole rows of the table.
+
+    Raises:
+        IntegrityError: If one does not match its digest.
+    """
+    if not _are_sound(table, rows):
+        for row in rows:
+            if not is_sound(table, row):
+                raise damaged(table, row)
 
 
 def _are_sound(table: Table, rows: Sequence[Any]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, select, tuple_
 
-from stemma.db.bulk import Values, insert_many, select_many
+from stemma.db.bulk import Values, insert_many, read_many, select_many
 from stemma.db.rows import check, check_all, check_part, number_check
 from stemma.db.tables import runs
 from stemma.db.tracking_tables import metric_points, metric_series
@@ -138,10 +138,9 @@ def log_points(connection: Connection, run: str, points: Sequence[Point]) -> Non
 def latest_points(connection: Connection, ids: Sequence[str]) -> dict[str, list[Point]]:
     """Return the latest point of every metric of some runs, by run, sorted by name."""
     found: dict[str, list[Point]] = {}
-    for row in select_many(connection, metric_series, "run", ids):
-        # By position: a page of runs has thousands, and names cost twice.
-        point = Point(row[2], math.nan if row[5] is None else row[5], row[3], row[4])
-        found.setdefault(row[1], []).append(point)
+    for _, run, name, step, moment, value, _ in read_many(connection, metric_series, "run", ids):
+        point = Point(name, math.nan if value is None else value, step, moment)
+        found.setdefault(run, []).append(point)
     for points in found.values():
         points.sort()
     return found

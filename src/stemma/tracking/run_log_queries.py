@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, bindparam, delete
 
-from stemma.db.bulk import insert_many, select_many
+from stemma.db.bulk import insert_many, read_many, select_many
 from stemma.db.rows import seal_values
 from stemma.db.tracking_tables import (
     run_inputs,
@@ -102,16 +102,16 @@ def add_outputs(connection: Connection, run: str, outputs: Sequence[RunOutput]) 
 def find_params(connection: Connection, runs: Sequence[str]) -> Labels:
     """Return the params of runs, by run."""
     found: Labels = {}
-    for row in select_many(connection, run_params, "run", runs):
-        found.setdefault(row[0], {})[row[1]] = row[2]  # thousands in a page; names cost twice
+    for run, key, value, _ in read_many(connection, run_params, "run", runs):
+        found.setdefault(run, {})[key] = value
     return found
 
 
 def find_tags(connection: Connection, runs: Sequence[str]) -> Labels:
     """Return the tags of runs, by run."""
     found: Labels = {}
-    for row in select_many(connection, run_tags, "run", runs):
-        found.setdefault(row[0], {})[row[1]] = row[2]
+    for run, key, value, _ in read_many(connection, run_tags, "run", runs):
+        found.setdefault(run, {})[key] = value
     return found
 
 
