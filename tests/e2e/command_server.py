@@ -42,7 +42,8 @@ def load() -> None:
         package = importlib.import_module(f"stemma.{name}")
         for module in pkgutil.walk_packages(package.__path__, f"stemma.{name}."):
             if not module.name.startswith(NOT_NEEDED):
-                importlib.import_module(module.name)
+                with suppress(ModuleNotFoundError):  # of an extra that is not installed
+                    importlib.import_module(module.name)
 
 
 def take(connection: socket.socket) -> tuple[list[int], dict[str, object]]:
