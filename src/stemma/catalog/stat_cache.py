@@ -160,15 +160,11 @@ def _read_in(batch: Batch, seen: Survey, progress: Progress | None) -> dict[str,
         (name for name in seen.known if is_compared(sizes[name])), key=sizes.__getitem__
     )
     beside = beside[-_MOST_BESIDE:][::-1]
-    said = look_beside(
-        {
-            item.path: seen.base / item.path
-            for item in seen.sightings
-            if seen.unread and item.kind is not EntryKind.SYMLINK
-        }
-    )
+    unread = {name: sizes[name] for name in seen.unread}
+    files = [item.path for item in seen.sightings if item.kind is not EntryKind.SYMLINK]
+    said = look_beside({name: seen.base / name for name in files} if unread else {})
     read: dict[str, StoredFile] = {}
-    for name in in_reading_order({name: sizes[name] for name in seen.unread}):
+    for name in in_reading_order(unread):
         parents = [seen.earlier[name]] if name in seen.earlier else []
         parents += [seen.known[other] for other in beside]
         read[name] = batch.add_path(
