@@ -103,7 +103,8 @@ def test_versions_count_from_one_and_never_reuse_a_number(project: Project) -> N
         version = registry.get_version(connection, "Clf", 3)
         assert [found.number for found in queries.all_versions(connection, "Clf")] == [1, 3]
     assert (version.run, version.description) == (run, "third")
-    assert version.source == f"mlflow-artifacts:/0/{run}/artifacts/model"
+    # The experiment is the run's own, whatever the client wrote.
+    assert version.source == f"mlflow-artifacts:/1/{run}/artifacts/model"
     with pytest.raises(NotFoundError):
         register(project, run, "Other")
 
@@ -168,7 +169,7 @@ def test_files_named_by_run_and_path_may_be_a_logged_models(project: Project) ->
             )
             for number in (1, 2)
         ]
-    assert found == [LoggedModelFolder(MODEL_ID), RunFolder("0", run, "other")]
+    assert found == [LoggedModelFolder(MODEL_ID), RunFolder("1", run, "other")]
 
 
 def test_a_stage_holds_one_version_when_asked(project: Project) -> None:

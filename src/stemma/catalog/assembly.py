@@ -156,7 +156,11 @@ def assemble(
     code_files = staging.add_files(parts.code.texts)
     pipeline_files = staging.add_files(_pipeline_files(parts, model))
     earlier = earlier_files(objects, (*provenance.parents, *parts.earlier))
-    artifact_files = staging.add_files(model.files, model.stamps, earlier)
+    artifact_files = (
+        staging.add_stored(model.stored)
+        if model.stored
+        else staging.add_files(model.files, model.stamps, earlier)
+    )
     data_files = [staging.add_files(dataset.files, dataset.stamps) for dataset in datasets]
     staging.flush()  # Trees may only name what is durable.
     warnings += (note for files in (artifact_files, *data_files) for note in files.notes)

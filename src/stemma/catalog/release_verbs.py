@@ -16,7 +16,7 @@ from datetime import datetime
 from stemma.catalog import queries
 from stemma.catalog import rows as build
 from stemma.catalog.queries import LogEntry, ReleaseRow
-from stemma.db.engine import Database
+from stemma.db.engine import Connection, Database
 from stemma.db.rows import REBUILD_HINT, Value
 from stemma.domain import canonical
 from stemma.domain.digest import Digest
@@ -26,12 +26,23 @@ from stemma.domain.release import Release
 from stemma.store.objects import ObjectStore
 
 
+def _nothing(_connection: Connection, _release: Release) -> None:
+    """Do nothing more."""
+
+
 class ReleaseVerbs:
     """Verbs on releases."""
 
     def __init__(
-        self, database: Database, objects: ObjectStore, *, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        objects: ObjectStore,
+        *,
+        clock: Callable[[], datetime],
+        on_release: Callable[[Connection, Release], object] = _nothing,
     ) -> None:
+        """Hold the services; ``on_release`` is part of the transaction of each release."""
+        self._on_release = on_release
         self._database = database
         self._objects = objects
         self._clock = clock
@@ -62,6 +73,7 @@ class ReleaseVerbs:
                 )
             record = self._objects.put_record(build.RELEASE, canonical.encode(release))
             queries.insert_release(connection, record, release)
+            self._on_release(connection, release)
         return record
 
     def releases(self, model: str, *, limit: int = 50, before: int = 0) -> list[Release]:

@@ -88,6 +88,7 @@ class ReleaseOutcome:
         verdict: Why this level; ``None`` for a first version.
         gates: Every gate's answer.
         release: The record, when released.
+        notes: What the version lacks, where another system recorded it.
     """
 
     status: ReleaseStatus
@@ -99,6 +100,7 @@ class ReleaseOutcome:
     verdict: Verdict | None
     gates: tuple[GateResult, ...]
     release: Release | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

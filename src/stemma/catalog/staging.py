@@ -94,6 +94,31 @@ class Staging:
         entries.sort(key=lambda entry: entry.path)
         return StagedFiles(entries=tuple(entries), files=dict(sorted(stored.items())))
 
+    def add_stored(self, files: Mapping[str, Digest]) -> StagedFiles:
+        """Take files that the store has already by the path they shall have in their tree.
+
+        Raises:
+            NotFoundError: If the store does not have one.
+            InvalidInputError: If a name may not be in a version.
+        """
+        check_paths(files)
+        stored = {
+            name: StoredFile(
+                digest=digest,
+                sha256=self._objects.sha256(digest),
+                size_bytes=self._objects.size(digest),
+                new_bytes=0,
+            )
+            for name, digest in sorted(files.items())
+        }
+        entries = tuple(
+            TreeEntry(
+                path=name, kind=EntryKind.FILE, size_bytes=file.size_bytes, digest=file.digest
+            )
+            for name, file in stored.items()
+        )
+        return StagedFiles(entries=entries, files=stored)
+
     def _add_file(self, path: Path, parents: Sequence[Digest], beside: Beside) -> StoredFile:
         """Read each file once, though code and pipeline share most of theirs."""
         if path not in self._by_path:

@@ -60,11 +60,16 @@ def release_card(
         case ReleaseStatus.UNCHANGED:
             head = f"{render.NOTED} {outcome.model} {outcome.version} already is this"
             said = f"{head}: all five components identical. Nothing to release."
-            return [said, *render.labelled(moved)]
+            return [said, *render.labelled(moved), *_notes(outcome)]
         case ReleaseStatus.REFUSED:
             return _refusal(outcome.gates)
         case ReleaseStatus.RELEASED | ReleaseStatus.WOULD_RELEASE:
-            return _release(outcome, moved, is_prerelease=is_prerelease)
+            return [*_release(outcome, moved, is_prerelease=is_prerelease), *_notes(outcome)]
+
+
+def _notes(outcome: ReleaseOutcome) -> list[str]:
+    """Name what the version lacks."""
+    return render.labelled([("not logged", note) for note in outcome.notes])
 
 
 def release_hints(outcome: ReleaseOutcome) -> list[str]:

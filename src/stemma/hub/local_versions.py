@@ -22,6 +22,7 @@ from stemma.domain.policy import ModelPolicy
 from stemma.domain.ref import did_you_mean, is_bare_run, suggest
 from stemma.domain.release import STABLE, ChannelMove, GateResult, prerelease_on_stable
 from stemma.domain.run import RunRecord, RunState
+from stemma.hub.adopting import Candidate, candidate_of_run, newest_candidate
 from stemma.hub.base import (
     ChannelVerbs,
     CheckReport,
@@ -67,6 +68,12 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         catalog = self._parts.catalog
         if is_bare_run(ref):
             run = self._parts.runs.get(ref.strip())
+            if not run.start.model:
+                raise NotFoundError(
+                    f"run {run.id} was logged by a tracking client and is of no model yet",
+                    code="run-without-version",
+                    hint=f"stemma release NAME@{run.id}",
+                )
             ref = f"{run.start.model}@{run.id}"
         found = resolve(catalog, ref)
         version = "" if found.release is None else found.release.version
@@ -106,11 +113,12 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
             raise prerelease_on_stable(request.model, f"{request.model}: a pre-release")
         if not request.released_by:
             request = replace(request, released_by=self._parts.user)
-        run = self._run_to_release(request)
+        candidate = self._candidate(request)
         if request.is_dry_run:
-            return self._parts.releaser.release(request, run, policy)
+            outcome = self._parts.releaser.release(request, candidate.run, policy)
+            return replace(outcome, notes=candidate.notes)
         with self._parts.writing():
-            outcome = self._parts.releaser.release(request, run, policy)
+            outcome = self._parts.releaser.release(request, candidate.run, policy)
             # Unchanged too: a release that was killed before its channel moved is completed
             # by asking for it again.
             if outcome.status is not ReleaseStatus.REFUSED and request.channel:
@@ -121,7 +129,21 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
                     reason=request.message or f"release {outcome.version}",
                     moved_by=request.released_by,
                 )
-        return outcome
+        return replace(outcome, notes=candidate.notes)
+
+    def _candidate(self, request: ReleaseRequest) -> Candidate:
+        """Return what is to be released: what Stemma recorded, or what MLflow logged."""
+        runs = self._parts.runs
+        if request.run:
+            run = runs.get(request.run)
+            if not run.start.model:
+                return candidate_of_run(self._parts, request.model, run)
+        else:
+            of_model = runs.list(request.model, limit=_SCANNED_RUNS)
+            found = newest_candidate(self._parts, request.model, of_model)
+            if found is not None:
+                return found
+        return Candidate(run=self._run_to_release(request))
 
     def _run_to_release(self, request: ReleaseRequest) -> RunRecord:
         """Return the named run, or the model's newest finished one."""
@@ -174,7 +196,7 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
         except NotFoundError as error:
             if error.code != "no-release":
                 raise
-            run = self._run_to_release(ReleaseRequest(model=ref.strip()))
+            run = self._candidate(ReleaseRequest(model=ref.strip())).run
             return self.resolve(f"{run.start.model}@{run.id}")
 
     def _environment_gate(self, held: VersionView, view: VersionView) -> GateResult:

@@ -48,13 +48,11 @@ class RegistryBridge:
             return
         if alias == STABLE:
             raise not_released(model.model, label)
-        candidate = adopt_version(self._parts, model, version)
-        self._parts.catalog.move_channel_to_candidate(
-            model.model,
-            alias,
-            (candidate.run, candidate.manifest),
-            moved_by=by or self._parts.user,
-        )
+        run = adopt_version(self._parts, model, version).run
+        if run.manifest is not None:
+            self._parts.catalog.move_channel_to_candidate(
+                model.model, alias, (run.id, run.manifest), moved_by=by or self._parts.user
+            )
 
     def drop(self, model: RegisteredModel, alias: str, by: str) -> None:
         """Remove a channel; none is fine."""

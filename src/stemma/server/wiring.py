@@ -24,11 +24,12 @@ from stemma.catalog.rebuild import rebuild
 from stemma.catalog.releasing import Releaser, read_fix_rows
 from stemma.catalog.service import CatalogService
 from stemma.db.chunk_index import SqlChunkIndex
-from stemma.db.engine import Database
+from stemma.db.engine import Connection, Database
 from stemma.delivery.layout import ServeLayout
 from stemma.delivery.server_file import server_lock
 from stemma.domain.errors import IntegrityError, NoProjectError, NotFoundError
 from stemma.domain.policy import ModelPolicy
+from stemma.domain.release import Release
 from stemma.hub.base import DoctorReport, Finding, RepairReport, Restored
 from stemma.hub.local import LocalHub
 from stemma.hub.local_parts import LocalParts
@@ -41,6 +42,7 @@ from stemma.store.index import ChunkLocation, MemoryChunkIndex
 from stemma.store.leases import Leases
 from stemma.store.locks import StoreLock
 from stemma.store.objects import ObjectStore
+from stemma.tracking.release_numbers import number_releases
 from stemma.tracking.service import RunService
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def init_project(root: Path) -> bool:
     root = root.resolve()
     state = root / STATE_FOLDER
     had_state = (state / "objects").is_dir()
-    for name in ("objects", "tmp", "journal", "cache"):
+    for name in ("objects", "tmp", "journal", "cache", "leases"):
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / ".gitignore").write_text("*\n", encoding="utf-8")
     if not (root / PROJECT_FILE).exists() and not _has_tool_table(root):
@@ -128,7 +130,7 @@ def open_hub(start: Path | None = None) -> LocalHub:
     database = Database.open(database_url(root, settings), may_create=False)
     clock = partial(datetime.now, UTC)
     objects = ObjectStore(LocalBackend(state / "objects"), SqlChunkIndex(database, ChunkLocation))
-    catalog = CatalogService(database, objects, clock=clock)
+    catalog = CatalogService(database, objects, clock=clock, on_release=_number)
     return LocalHub(
         LocalParts(
             root=root,
@@ -154,6 +156,11 @@ def open_hub(start: Path | None = None) -> LocalHub:
             load_remotes=lambda: load_settings(root).remotes,
         )
     )
+
+
+def _number(connection: Connection, release: Release) -> None:
+    """Let clients that count versions find the release."""
+    number_releases(connection, release.model, release.released_at)
 
 
 @final

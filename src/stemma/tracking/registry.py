@@ -87,6 +87,15 @@ def find_model(connection: Connection, name: str, now: datetime) -> RegisteredMo
     return model
 
 
+def model_of(connection: Connection, model: str, now: datetime) -> RegisteredModel:
+    """Return the registered model that stands for a model of the catalog; it is made if need be."""
+    found = queries.find_model_of(connection, model)
+    if found is None:
+        number_releases(connection, model, now)
+        found = queries.find_model_of(connection, model)
+    return found or create_model(connection, model, now)
+
+
 def is_behind(connection: Connection, name: str) -> bool:
     """Return whether a release of the model has no number yet; ``catch_up`` gives it one."""
     model = queries.find_model(connection, name)

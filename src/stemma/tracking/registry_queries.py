@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -183,6 +183,31 @@ def newest_unreleased(connection: Connection, name: str) -> ModelVersion | None:
     )
     row = connection.execute(query.order_by(model_versions.c.number.desc()).limit(1)).one_or_none()
     return None if row is None else _to_version(row)
+
+
+def versions_keyed(connection: Connection, keys: Sequence[tuple[str, int]]) -> list[ModelVersion]:
+    """Return versions by name and number in that order, without their tags."""
+    numbers: dict[str, list[int]] = {}
+    for name, number in keys:
+        numbers.setdefault(name, []).append(number)
+    found: dict[tuple[str, int], ModelVersion] = {}
+    for name, wanted in numbers.items():
+        query = select(model_versions).where(model_versions.c.name == name)
+        if len(wanted) <= _BATCH_SIZE:
+            query = query.where(model_versions.c.number.in_(wanted))
+        for version in _versions(connection.execute(query)):
+            found[version.name, version.number] = version
+    return [found[name, number] for name, number in keys if (name, number) in found]
+
+
+def versions_of_run(connection: Connection, name: str, run: str) -> list[ModelVersion]:
+    """Return the versions of a registered model that a run made, without their tags."""
+    query = select(model_versions).where(
+        model_versions.c.run == run,
+        model_versions.c.name == name,
+        model_versions.c.stage != _DELETED,
+    )
+    return _versions(connection.execute(query.order_by(model_versions.c.number)))
 
 
 def last_number(connection: Connection, name: str) -> int:

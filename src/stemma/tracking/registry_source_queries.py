@@ -72,6 +72,28 @@ class UnlistedRelease(NamedTuple):
 # what versions are made of ------------------------------------------------------------------
 
 
+def newest_logged_model(connection: Connection, run: str) -> str:
+    """Return the logged model that a run made last; empty for none."""
+    query = (
+        select(logged_models)
+        .where(logged_models.c.run == run, logged_models.c.deleted_at.is_(None))
+        .order_by(logged_models.c.created_at.desc(), logged_models.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return "" if row is None else str(check(logged_models, row).id)
+
+
+def folder_with(connection: Connection, owner: str, name: str) -> str | None:
+    """Return the folder among artifacts that holds a file of that name and was written last."""
+    query = select(artifacts).where(
+        artifacts.c.owner == owner, artifacts.c.path.endswith(f"/{name}", autoescape=True)
+    )
+    query = query.order_by(artifacts.c.stored_at.desc(), artifacts.c.path).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else str(check(artifacts, row).path).rpartition("/")[0]
+
+
 def has_files(connection: Connection, owner: str, folder: str) -> bool:
     """Return whether a folder among the artifacts of a run or logged model holds anything."""
     query = select(artifacts.c.path).where(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemma.domain.component import DatasetRole, Package, Signature, ValueSpec
+from stemma.domain.digest import Digest
 from stemma.domain.facts import Structure
 from stemma.domain.manifest import Metric
 
@@ -45,6 +46,8 @@ class CapturedModel:
         covered_files: Files whose content ``tensors`` and ``configuration`` say in full; ``None``:
             every container of tensors in ``files``.  Other files count with their bytes.
         stamps: Size and modification time (ns) of files as they were read, by path.
+        stored: blake3 by path where the store has all of ``files`` already; they are not read
+            again then.
     """
 
     files: Mapping[str, Path]
@@ -66,6 +69,7 @@ class CapturedModel:
     is_pickle: bool = False
     covered_files: tuple[str, ...] | None = None
     stamps: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    stored: Mapping[str, Digest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ class _Options(TypedDict):
     ("Release the newest run", "stemma release digits"),
     ("Only say what the number would be, and why", "stemma release digits --dry-run"),
     ("Move a channel to a release", "stemma release digits@1.0.0 --channel stable"),
+    ("Release what an MLflow client logged in a run", "stemma release digits@r-7f3c2a90"),
     ("Remove a channel, keep its history", "stemma release digits --drop-channel trial"),
     ("Another level than the computed one", 'stemma release digits --bump patch --reason "…"'),
 )
@@ -136,13 +137,19 @@ def _move(console: Console, hub: Hub, model: str, options: _Options) -> ExitCode
 def _release(console: Console, hub: Hub, ref: Ref, options: _Options) -> ExitCode:
     from stemma.cli.cards import release_card, release_hints
     from stemma.cli.plain import plain
-    from stemma.domain.ref import Newest
+    from stemma.domain.errors import NotFoundError
+    from stemma.domain.ref import Newest, RunPrefix
     from stemma.domain.verdict import Level
     from stemma.hub.base import ReleaseRequest, ReleaseStatus
 
     run = options["run"]
     if not isinstance(ref.selector, Newest):
-        run = hub.resolve(options["target"]).manifest.provenance.run
+        try:
+            run = hub.resolve(options["target"]).manifest.provenance.run
+        except NotFoundError:
+            if not isinstance(ref.selector, RunPrefix):
+                raise
+            run = ref.selector.prefix  # of a tracking client: it becomes a version just now
     outcome = hub.release(
         ReleaseRequest(
             model=ref.model,

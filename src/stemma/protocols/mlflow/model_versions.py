@@ -26,13 +26,18 @@ from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.registry_reading import (
     aliases_of,
     names_at,
+    number_all,
     read_model,
+    to_search,
     version_named,
     wire_versions,
 )
 from stemma.protocols.mlflow.routes import MlflowRequest, MlflowRoute, Needs
 from stemma.tracking import registry
+from stemma.tracking import registry_queries as queries
 from stemma.tracking.registered_sources import artifact_uri
+from stemma.tracking.search.records import search_model_versions
+from stemma.tracking.search.values import MODEL_VERSIONS_PAGE_LIMIT
 
 _ROOT: Final = "/api/2.0/mlflow/model-versions"
 
@@ -145,6 +150,25 @@ async def delete_tag(request: MlflowRequest) -> object:
     return {}
 
 
+async def search(request: MlflowRequest) -> object:
+    """Answer with versions that fit a filter, a page at a time."""
+    asked = await request.body(wire.SearchRegistry)
+    services = request.services
+    await number_all(services)
+
+    def look(connection: Connection) -> dict[str, object]:
+        page = search_model_versions(connection, to_search(asked, MODEL_VERSIONS_PAGE_LIMIT))
+        versions = queries.versions_keyed(connection, page.items)
+        names = {version.name for version in versions}
+        aliases = aliases_of(connection, queries.models_named(connection, names))
+        return {
+            "model_versions": wire_versions(connection, versions, aliases),
+            "next_page_token": page.next_token,
+        }
+
+    return await services.read(look)
+
+
 async def download_uri(request: MlflowRequest) -> object:
     """Answer with the address of a version's files on this server."""
     asked = await request.body(wire.VersionName)
@@ -186,6 +210,7 @@ ROUTES: Final = (
         remark="files of a run or a logged model of this server only",
     ),
     MlflowRoute(method="GET", path=f"{_ROOT}/get", handler=get, needs=Needs.READ),
+    MlflowRoute(method="GET", path=f"{_ROOT}/search", handler=search, needs=Needs.READ),
     MlflowRoute(
         method="PATCH",
         path=f"{_ROOT}/update",

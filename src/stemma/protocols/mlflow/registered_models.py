@@ -20,7 +20,9 @@ from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.registry_reading import (
     aliases_of,
     latest_in,
+    number_all,
     read_model,
+    to_search,
     version_at,
     version_named,
     wire_models,
@@ -28,8 +30,11 @@ from stemma.protocols.mlflow.registry_reading import (
 )
 from stemma.protocols.mlflow.routes import MlflowRequest, MlflowRoute, Needs
 from stemma.tracking import registry
+from stemma.tracking import registry_queries as queries
+from stemma.tracking.search.records import search_registered_models
 
 _ROOT: Final = "/api/2.0/mlflow/registered-models"
+_PAGE_SIZE: Final = 100
 
 
 async def create(request: MlflowRequest) -> object:
@@ -87,6 +92,24 @@ async def delete(request: MlflowRequest) -> object:
     await services.write(lambda connection: registry.delete_model(connection, asked.name))
     await _drop(request, model, list(aliases))
     return {}
+
+
+async def search(request: MlflowRequest) -> object:
+    """Answer with registered models that fit a filter, a page at a time."""
+    asked = await request.body(wire.SearchRegistry)
+    services = request.services
+    await number_all(services)
+
+    def look(connection: Connection) -> dict[str, object]:
+        page = search_registered_models(connection, to_search(asked, _PAGE_SIZE))
+        found = {model.name: model for model in queries.models_named(connection, page.items)}
+        models = [found[name] for name in page.items if name in found]
+        return {
+            "registered_models": wire_models(connection, models),
+            "next_page_token": page.next_token,
+        }
+
+    return await services.read(look)
 
 
 async def latest_versions(request: MlflowRequest) -> object:
@@ -189,6 +212,7 @@ async def _drop(request: MlflowRequest, model: RegisteredModel, aliases: list[st
 ROUTES: Final = (
     MlflowRoute(method="POST", path=f"{_ROOT}/create", handler=create, needs=Needs.WRITE),
     MlflowRoute(method="GET", path=f"{_ROOT}/get", handler=get, needs=Needs.READ),
+    MlflowRoute(method="GET", path=f"{_ROOT}/search", handler=search, needs=Needs.READ),
     MlflowRoute(method="PATCH", path=f"{_ROOT}/update", handler=update, needs=Needs.WRITE),
     MlflowRoute(
         method="POST",

@@ -23,6 +23,7 @@ from stemma.domain.registry import ModelStage, ModelVersion, RegisteredModel, pa
 from stemma.domain.release import ChannelMove
 from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.registry_wire import (
+    SearchRegistry,
     WireModel,
     WireVersion,
     to_wire_model,
@@ -30,6 +31,9 @@ from stemma.protocols.mlflow.registry_wire import (
 )
 from stemma.tracking import registry
 from stemma.tracking import registry_queries as queries
+from stemma.tracking import registry_source_queries as source_queries
+from stemma.tracking.release_numbers import number_all_releases
+from stemma.tracking.search.values import Search
 
 ResultT = TypeVar("ResultT")
 Aliases = dict[str, dict[str, int]]
@@ -52,6 +56,28 @@ async def read_model(
         await services.write(lambda connection: registry.catch_up(connection, name, now))
         return await services.read(verb)
     return found[0]
+
+
+async def number_all(services: Services) -> None:
+    """Give every release of the project its number, where one has none yet."""
+    if await services.read(source_queries.unlisted_models):
+        now = services.clock()
+        await services.write(lambda connection: number_all_releases(connection, now))
+
+
+def to_search(asked: SearchRegistry, page_size: int) -> Search:
+    """Return what a client searches for.
+
+    Args:
+        asked: What it sent.
+        page_size: Items in a page when it says nothing.
+    """
+    return Search(
+        filter=asked.filter,
+        order=tuple(asked.order_by),
+        page_size=asked.max_results or page_size,
+        token=asked.page_token,
+    )
 
 
 def aliases_of(connection: Connection, models: Collection[RegisteredModel]) -> Aliases:

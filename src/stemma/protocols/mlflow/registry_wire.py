@@ -118,7 +118,7 @@ class VersionTag(msgspec.Struct, frozen=True, kw_only=True):
     value: str = ""
 
 
-class Search(msgspec.Struct, frozen=True, kw_only=True):
+class SearchRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """A search; 0 results means MLflow's own number of them."""
 
     filter: str = ""
