@@ -13,15 +13,18 @@ from stemma.db.engine import Connection
 from stemma.domain.errors import InvalidInputError, NotFoundError
 from stemma.domain.tracking import DEFAULT_EXPERIMENT, DEFAULT_EXPERIMENT_NAME, Experiment
 from stemma.protocols.mlflow.routes import MlflowRequest, MlflowRoute, Needs
-from stemma.protocols.mlflow.translate import experiment_message, labels_of
+from stemma.protocols.mlflow.translate import experiment_message, labels_of, view_of
 from stemma.protocols.mlflow.wire import (
     CreateExperiment,
     ExperimentByName,
     ExperimentMessage,
     ExperimentTag,
+    SearchExperiments,
     UpdateExperiment,
 )
 from stemma.tracking import experiments
+from stemma.tracking.search.records import search_experiments
+from stemma.tracking.search.values import Search
 
 _ROOT: Final = "/api/2.0/mlflow/experiments"
 
@@ -60,6 +63,24 @@ async def get_by_name(request: MlflowRequest) -> object:
         return _answer(await _default(request))
     verb = partial(experiments.get_by_name, name=asked.experiment_name)
     return _answer(await request.services.read(verb))
+
+
+async def search(request: MlflowRequest) -> object:
+    """Return a page of experiments."""
+    asked = await request.body(SearchExperiments)
+    await _default(request)
+    what = Search(
+        filter=asked.filter,
+        order=tuple(asked.order_by),
+        page_size=asked.max_results,
+        token=asked.page_token,
+        view=view_of(asked.view_type),
+    )
+    page = await request.services.read(partial(search_experiments, search=what))
+    answer: dict[str, object] = {"experiments": [experiment_message(one) for one in page.items]}
+    if page.next_token:
+        answer["next_page_token"] = page.next_token
+    return answer
 
 
 async def rename(request: MlflowRequest) -> object:
@@ -142,6 +163,8 @@ ROUTES: Final = (
     ),
     MlflowRoute(method="GET", path=f"{_ROOT}/get", handler=get, needs=Needs.READ),
     MlflowRoute(method="GET", path=f"{_ROOT}/get-by-name", handler=get_by_name, needs=Needs.READ),
+    MlflowRoute(method="GET", path=f"{_ROOT}/search", handler=search, needs=Needs.READ),
+    MlflowRoute(method="POST", path=f"{_ROOT}/search", handler=search, needs=Needs.READ),
     MlflowRoute(method="POST", path=f"{_ROOT}/update", handler=rename, needs=Needs.WRITE),
     MlflowRoute(method="POST", path=f"{_ROOT}/delete", handler=delete, needs=Needs.WRITE),
     MlflowRoute(method="POST", path=f"{_ROOT}/restore", handler=restore, needs=Needs.WRITE),

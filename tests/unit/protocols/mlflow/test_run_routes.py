@@ -48,6 +48,26 @@ def test_the_default_experiment_is_there_when_it_is_asked_for(ask: Any) -> None:
     assert get(ask, "experiments/get-by-name?experiment_name=Default")["experiment"]
 
 
+def test_experiments_are_searched_in_pages(ask: Any) -> None:
+    """A client would see the default experiment only, or each twice."""
+    assert [one["name"] for one in post(ask, "experiments/search")["experiments"]] == ["Default"]
+    for name in ("a", "b", "c"):
+        post(ask, "experiments/create", name=name, tags=[{"key": "team", "value": name}])
+    found, token = [], ""
+    while True:
+        query = f"max_results=2&order_by=name%20ASC&view_type=ALL&page_token={token}"
+        page = get(ask, f"experiments/search?{query}")
+        found += [one["name"] for one in page["experiments"]]
+        token = page.get("next_page_token", "")
+        if not token:
+            break
+    assert found == ["Default", "a", "b", "c"]
+    one = post(ask, "experiments/search", filter="tags.team = 'b'", max_results="5")
+    assert [found["name"] for found in one["experiments"]] == ["b"]
+    post(ask, "experiments/search", 400, filter="nothing")
+    post(ask, "experiments/search", 400, max_results=0)
+
+
 def test_no_place_of_a_client_is_taken(ask: Any) -> None:
     """Somebody could read or write files of the server, or ask others through it."""
     for place in ("file:///etc", "http://x", "s3://b", "dbfs:/x", "local:/x", "/srv/x"):
