@@ -38,6 +38,7 @@ class ObjectProblem:
         files: Files and trees that cannot be read because of it, in words.
         versions: What it harms of versions, e.g. ``digits 1.1.0, 1.0.1: artifact``.
         paths: Tracked paths it harms.
+        named: What else it harms, in words.
     """
 
     kind: str
@@ -46,6 +47,20 @@ class ObjectProblem:
     files: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What is named beside versions.
+
+    Attributes:
+        tracked: Tree by tracked path.
+        files: Files, each with what it is in words.
+    """
+
+    tracked: Mapping[str, Digest] = field(default_factory=dict)
+    files: Sequence[tuple[str, Digest]] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,6 +71,7 @@ class _Cause:
     files: list[str] = field(default_factory=list)
     labels: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
 
     def finished(self) -> ObjectProblem:
         """Return it with everything about the same versions on one line."""
@@ -72,13 +88,14 @@ class _Cause:
                 for (model, *labels), named in parts.items()
             ),
             paths=tuple(dict.fromkeys(self.paths)),
+            named=tuple(self.named),
         )
 
 
 def find_harm(
     objects: ObjectStore,
     problems: Sequence[Problem],
-    tracked: Mapping[str, Digest],
+    named: Named,
     absent: Mapping[Digest, Mapping[Digest, Digest | None]],
 ) -> list[ObjectProblem]:
     """Return every problem of the store with what it harms.
@@ -86,11 +103,11 @@ def find_harm(
     Args:
         objects: The store.
         problems: What ``verify`` found in it.
-        tracked: Tree by tracked path.
+        named: What is named beside versions.
         absent: Contents that were left on a remote on purpose, by manifest, with the tree of
             what is here of each.
     """
-    return _Search(objects, problems).run(load_records(objects), tracked, absent)
+    return _Search(objects, problems).run(load_records(objects), named, absent)
 
 
 @final
@@ -110,7 +127,7 @@ class _Search:
     def run(
         self,
         records: Records,
-        tracked: Mapping[str, Digest],
+        beside: Named,
         absent: Mapping[Digest, Mapping[Digest, Digest | None]],
     ) -> list[ObjectProblem]:
         """Collect what each cause harms."""
@@ -127,11 +144,17 @@ class _Search:
                         known = cause.labels.setdefault((model, part), [])
                         if label not in known:
                             known.append(label)
-        for path, content in tracked.items():
-            for cause in self._causes_of(content):
-                cause.paths.append(path)
+        self._harm_beside(beside)
         self._harm_records(records)
         return [cause.finished() for cause in self._causes.values()]
+
+    def _harm_beside(self, beside: Named) -> None:
+        for path, content in beside.tracked.items():
+            for cause in self._causes_of(content):
+                cause.paths.append(path)
+        for words, content in beside.files:
+            for cause in self._causes_of(content):
+                cause.named.append(words)
 
     def _group(self) -> None:
         """Put files below the frames, and trees below the files, that are the cause."""

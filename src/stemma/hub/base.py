@@ -34,6 +34,9 @@ from stemma.store.trash import RestoreReport, TrashHolding
 TRASH_SECONDS: Final = 7 * 24 * 60 * 60
 """How long the trash keeps what was collected, unless set otherwise."""
 
+DELETED_SECONDS: Final = 30 * 24 * 60 * 60
+"""How long deleted runs and logged models can be restored, unless set otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionView:
@@ -418,6 +421,7 @@ class StorageVerbs(Protocol):
         is_dry_run: bool,
         grace_seconds: int,
         trash_seconds: int = TRASH_SECONDS,
+        deleted_seconds: int = DELETED_SECONDS,
         is_final: bool = False,
     ) -> GcReport:
         """Move to the trash what nothing reaches; says what would go and why.
@@ -426,6 +430,7 @@ class StorageVerbs(Protocol):
             is_dry_run: Only say what would go.
             grace_seconds: Age under which nothing goes.
             trash_seconds: How long the trash keeps what goes.
+            deleted_seconds: How long deleted runs and logged models can be restored.
             is_final: Free at once what goes, and all that the trash holds.
         """
         ...

@@ -15,7 +15,7 @@ from typing_extensions import override
 from stemma.catalog import stat_cache
 from stemma.catalog.capture.work_folder import remove_abandoned
 from stemma.catalog.doctor import examine
-from stemma.catalog.harm import ObjectProblem, find_harm
+from stemma.catalog.harm import Named, ObjectProblem, find_harm
 from stemma.catalog.pointer_files import SUFFIX, find_pointers
 from stemma.catalog.pointers import read_pointer
 from stemma.catalog.rows import MANIFEST
@@ -27,14 +27,15 @@ from stemma.domain.errors import (
     LockedError,
     UnavailableError,
 )
-from stemma.hub.base import TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
+from stemma.hub.base import DELETED_SECONDS, TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.portions import LeftElsewhere, absences_with_portions, find_left, portion_roots
-from stemma.store.gc import GcReport, find_garbage, remove_garbage
+from stemma.store.gc import GcReport, Removal, find_garbage, remove_garbage
 from stemma.store.keys import Family, parse_key, record_key
 from stemma.store.objects import ObjectStore
 from stemma.store.trash import RestoreReport, TrashHolding, empty, holding, restore
 from stemma.store.verify import verify
+from stemma.tracking import artifacts, removal
 
 _REPAIR: Final = "stemma doctor --repair"
 _UNNEEDED: Final = "(nothing recorded needs it)"
@@ -92,6 +93,7 @@ class LocalStorage(StorageVerbs):
         is_dry_run: bool,
         grace_seconds: int,
         trash_seconds: int = TRASH_SECONDS,
+        deleted_seconds: int = DELETED_SECONDS,
         is_final: bool = False,
     ) -> GcReport:
         parts = self._parts
@@ -101,10 +103,12 @@ class LocalStorage(StorageVerbs):
         with parts.lock.exclusive(timeout_seconds=parts.lock_timeout_seconds):
             leased = [it for it in parts.leases.living() if _is_stored(parts.objects, it)]
             roots = parts.catalog.gc_roots(now, self._expiry, leased)
+            doomed, files = self._artifacts(now - timedelta(seconds=deleted_seconds))
             garbage = find_garbage(
                 parts.objects,
                 [
                     *(root.digest for root in roots),
+                    *files,
                     *self._pointed_at(),
                     *portion_roots(parts.objects, parts.root / ".stemma"),
                 ],
@@ -118,11 +122,24 @@ class LocalStorage(StorageVerbs):
             if not is_dry_run:
                 # Rows first: a row must not outlive its record.
                 parts.catalog.forget_expired(now, self._expiry, leased)
+                self._forget(doomed)
                 report = remove_garbage(parts.objects, garbage, now=now, is_final=is_final)
             if not is_final:
                 old = now - timedelta(seconds=trash_seconds)
                 freed = self._emptied(old, is_dry_run=is_dry_run)
-        return replace(report, expired=freed, trash=self.trash())
+        return replace(report, expired=freed, trash=self.trash(), forgotten=_told(doomed))
+
+    def _artifacts(self, before: datetime) -> tuple[removal.Removal, list[Digest]]:
+        """Return what of deleted runs and models goes, and the files that others name."""
+        with self._parts.database.read() as connection:
+            doomed = removal.find_doomed(connection, before)
+            kept = artifacts.kept_files(connection, without=doomed.owners)
+            return doomed, [file for file, _ in kept]
+
+    def _forget(self, doomed: removal.Removal) -> None:
+        if doomed.owners:
+            with self._parts.database.write() as connection:
+                removal.forget(connection, doomed)
 
     def _emptied(self, before: datetime | None, *, is_dry_run: bool) -> TrashHolding:
         return empty(self._parts.objects, before=before, is_dry_run=is_dry_run)
@@ -179,7 +196,26 @@ class LocalStorage(StorageVerbs):
             )
             for problem in rows.problems
         ]
-        return examine_files(parts.root, parts.objects, findings, rows.rows_checked)
+        with parts.database.read() as connection:
+            named = [
+                (f"{owner} artifact {path}", file)
+                for owner, path, file in artifacts.every_artifact(connection)
+            ]
+        return examine_files(parts.root, parts.objects, findings, rows.rows_checked, named)
+
+
+def _told(doomed: removal.Removal) -> tuple[Removal, ...]:
+    """Return what goes in the words of a report."""
+    words = {"run": doomed.runs, "logged model": doomed.models}
+    return tuple(
+        Removal(
+            key=f"{word} {it.id}",
+            size_bytes=it.size_bytes,
+            reason=f"deleted {it.deleted_at[:10]}, its time is over",
+        )
+        for word, group in words.items()
+        for it in group
+    )
 
 
 def _is_stored(objects: ObjectStore, digest: Digest) -> bool:
@@ -190,15 +226,27 @@ def _is_stored(objects: ObjectStore, digest: Digest) -> bool:
 
 
 def examine_files(
-    root: Path, objects: ObjectStore, findings: list[Finding], rows_checked: int
+    root: Path,
+    objects: ObjectStore,
+    findings: list[Finding],
+    rows_checked: int,
+    named: Sequence[tuple[str, Digest]] = (),
 ) -> DoctorReport:
-    """Check every object and pointer, and join what was found with ``findings``."""
+    """Check every object and pointer, and join what was found with ``findings``.
+
+    Args:
+        root: The project's folder.
+        objects: Its store.
+        findings: What is known to be wrong already.
+        rows_checked: How many rows were checked for that.
+        named: Files that rows name, each with what it is in words.
+    """
     counted = _Counter()
     problems = verify(objects, counted)
     pointers = find_pointers(root)
     tracked, unreadable = read_pointers(root, pointers)
     absent = absences_with_portions(root / ".stemma")
-    harmed = find_harm(objects, problems, tracked, absent)
+    harmed = find_harm(objects, problems, Named(tracked=tracked, files=named), absent)
     if harmed:
         # Else `stemma add` would believe that what is damaged is stored.
         stat_cache.forget(root / ".stemma")
@@ -250,7 +298,8 @@ class _Counter:
 
 
 def _object_finding(problem: ObjectProblem, *, is_loose: bool) -> Finding:
-    harms = (*problem.versions, *(f"tracked {path}" for path in problem.paths))
+    tracked = (f"tracked {path}" for path in problem.paths)
+    harms = (*problem.versions, *tracked, *problem.named)
     return Finding(
         kind=problem.kind,
         where=problem.key,
@@ -269,6 +318,8 @@ def _object_fix(problem: ObjectProblem, *, is_loose: bool) -> str:
     is_there = problem.kind != "missing-object"
     if problem.paths:
         return _REPAIR if is_there else _tracked_fix(problem.paths)
+    if problem.named and not problem.versions:
+        return f"{_REPAIR}   (where it finds none: log the artifact again)"
     if not problem.versions:
         name = parse_key(problem.key)
         if is_there and is_loose and name is not None and name.family is Family.RECORD:

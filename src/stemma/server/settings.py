@@ -47,6 +47,7 @@ class Settings:
         may_use_network: Whether locking an environment may ask the package index.
         gc_grace_seconds: Age under which ``gc`` touches nothing.
         gc_trash_seconds: How long the trash keeps what ``gc`` took.
+        gc_deleted_seconds: How long deleted runs and logged models can be restored.
         scrub_days: In how many days a server reads everything stored once; 0: never.
         scrub_megabytes_per_second: How much it reads at most.
         scrub_repairs: Whether it restores what it finds damaged.
@@ -61,6 +62,7 @@ class Settings:
     may_use_network: bool = True
     gc_grace_seconds: int = _DAY_SECONDS
     gc_trash_seconds: int = 7 * _DAY_SECONDS
+    gc_deleted_seconds: int = 30 * _DAY_SECONDS
     scrub_days: int = 7
     scrub_megabytes_per_second: int = 8
     scrub_repairs: bool = False
@@ -76,6 +78,7 @@ _KEYS: Final[dict[str, type]] = {
     "may_use_network": bool,
     "gc_grace_seconds": int,
     "gc_trash_seconds": int,
+    "gc_deleted_seconds": int,
     "scrub_days": int,
     "scrub_megabytes_per_second": int,
     "scrub_repairs": bool,
@@ -134,6 +137,7 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
         may_use_network=cast("bool", values.get("may_use_network", True)),
         gc_grace_seconds=cast("int", values.get("gc_grace_seconds", _DAY_SECONDS)),
         gc_trash_seconds=cast("int", values.get("gc_trash_seconds", 7 * _DAY_SECONDS)),
+        gc_deleted_seconds=cast("int", values.get("gc_deleted_seconds", 30 * _DAY_SECONDS)),
         scrub_days=cast("int", values.get("scrub_days", 7)),
         scrub_megabytes_per_second=cast("int", values.get("scrub_megabytes_per_second", 8)),
         scrub_repairs=cast("bool", values.get("scrub_repairs", False)),

@@ -66,6 +66,8 @@ class GcReport:
         is_final: Whether they are gone for good, without going to the trash.
         expired: What the trash no longer holds because its time was over.
         trash: What the trash holds now.
+        forgotten: What had named objects until its time was over, such as deleted runs, with
+            the size of what it named.
     """
 
     kept: int
@@ -74,6 +76,7 @@ class GcReport:
     is_final: bool = False
     expired: TrashHolding = field(default_factory=TrashHolding)
     trash: TrashHolding = field(default_factory=TrashHolding)
+    forgotten: tuple[Removal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

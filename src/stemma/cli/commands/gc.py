@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     ("Spare what is younger than an hour", "stemma gc --grace 3600 --yes"),
     ("Bring back what went to the trash", "stemma gc --restore"),
     ("Only what went today", "stemma gc --restore --since 2026-11-23"),
+    ("What deleted runs hold, too", "stemma gc --deleted-runs now --dry-run"),
     ("Free the disk at once, the trash too", "stemma gc --empty-trash --yes"),
 )
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Only say what would happen and why.")
@@ -42,6 +43,13 @@ if TYPE_CHECKING:
     "--since", metavar="MOMENT", help="With --restore: only what went to the trash since then."
 )
 @click.option(
+    "--deleted-runs",
+    "deleted_days",
+    metavar="DAYS",
+    help="Forget runs and logged models that were deleted longer ago than this, or `now`"
+    " (default: the setting gc_deleted_seconds, 30 days).",
+)
+@click.option(
     "--empty-trash", "is_final", is_flag=True, help="Free at once what goes, and the trash."
 )
 def command(console: Console, **options: Any) -> ExitCode:
@@ -52,6 +60,7 @@ def command(console: Console, **options: Any) -> ExitCode:
     is_restore, since = options["is_restore"], options["since"]
     if since is not None and not is_restore:
         raise click.UsageError("--since goes with --restore")
+    options["deleted_seconds"] = _seconds_of(options.pop("deleted_days"))
     if is_restore and options["is_final"]:
         raise click.UsageError("--restore and --empty-trash contradict each other")
     with opened_hub() as hub:
@@ -70,15 +79,19 @@ def _collect(console: Console, hub: Hub, options: dict[str, Any]) -> Answer:
 
     settings = load_settings(hub.project_root)
     grace, is_final = options["grace_seconds"], options["is_final"]
+    deleted = options["deleted_seconds"]
     asked = {
         "grace_seconds": settings.gc_grace_seconds if grace is None else grace,
         "trash_seconds": settings.gc_trash_seconds,
+        "deleted_seconds": settings.gc_deleted_seconds if deleted is None else deleted,
         "is_final": is_final,
     }
     report = hub.collect_garbage(is_dry_run=True, **asked)
-    is_real = not options["is_dry_run"] and bool(report.removed or report.expired.count)
+    is_needed = bool(report.removed or report.expired.count or report.forgotten)
+    is_real = not options["is_dry_run"] and is_needed
     # What goes for good because its time is over was in the trash for a week: no question.
-    if is_real and not options["is_sure"] and (report.removed or is_final):
+    is_asked = bool(report.removed or report.forgotten or is_final)
+    if is_real and not options["is_sure"] and is_asked:
         if not console.is_interactive:
             raise InvalidInputError(
                 f"gc would {_summary(report)} and cannot ask here",
@@ -91,8 +104,20 @@ def _collect(console: Console, hub: Hub, options: dict[str, Any]) -> Answer:
     return Answer(
         payload={**plain(report), "dry_run": options["is_dry_run"]},
         card=_card(report, is_done=not options["is_dry_run"]),
-        rows=[[item.key, str(item.size_bytes), item.reason] for item in report.removed],
+        rows=[
+            [item.key, str(item.size_bytes), item.reason]
+            for item in (*report.forgotten, *report.removed)
+        ],
     )
+
+
+def _seconds_of(days: str | None) -> int | None:
+    """Return the seconds of a number of days; `now` is none."""
+    if days is None or days == "now":
+        return None if days is None else 0
+    if not days.isascii() or not days.isdecimal():
+        raise click.UsageError("--deleted-runs takes a number of days, or now")
+    return int(days) * 24 * 60 * 60
 
 
 def _summary(report: GcReport) -> str:
@@ -101,6 +126,8 @@ def _summary(report: GcReport) -> str:
 
     what = f"{render.count(len(report.removed), 'object')}, {render.size(report.freed_bytes)}"
     text = f"remove {what}, for good" if report.is_final else f"move to the trash: {what}"
+    if report.forgotten:
+        text = f"forget {render.count(len(report.forgotten), 'deleted run or model')}, and {text}"
     return text + (f", and free {_amount(report.expired)} of the trash" if _expires(report) else "")
 
 
@@ -129,6 +156,11 @@ def _card(report: GcReport, *, is_done: bool) -> list[str]:
         reasons.setdefault(item.reason, []).append(item.size_bytes)
     rows = [[f"{len(sizes):,}", render.size(sum(sizes)), why] for why, sizes in reasons.items()]
     lines += render.table(rows, indent=2)
+    lines += [
+        f"  {'forgot' if is_done else 'would forget'} {item.key}"
+        f" ({render.size(item.size_bytes)} of artifacts): {item.reason}"
+        for item in report.forgotten
+    ]
     if _expires(report):
         why = "" if report.is_final else " whose time there is over"
         done = "freed" if is_done else "would free"
