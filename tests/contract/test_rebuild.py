@@ -231,7 +231,7 @@ def test_a_lost_database_comes_back_from_records(project: Project, tmp_path: Pat
     [
         ("UPDATE releases SET message = 'x' WHERE sequence = 2", "row-damaged"),
         ("UPDATE runs SET reason = 'x'", "row-damaged"),
-        ("UPDATE run_points SET point_count = 7", "row-damaged"),
+        ("UPDATE metric_series SET step = 7", "row-damaged"),
         ("UPDATE tracked SET path = 'x'", "row-damaged"),
         ("DELETE FROM releases WHERE sequence = 2", "row-missing"),
         ("DELETE FROM releases WHERE sequence = 4", "row-missing"),
@@ -253,7 +253,7 @@ def test_doctor_finds_rows_that_were_changed_or_lost(
         connection.execute(text(statement))
     problems = examine(project.database, project.objects).problems
     assert kind in {problem.kind for problem in problems if not problem.is_harmless}
-    if "runs" in statement or "run_points" in statement or "tracked" in statement:
+    if "runs" in statement or "metric_series" in statement or "tracked" in statement:
         return
     project.close()
     rebuild(project.url, project.backend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, insert, inspect, select
+from sqlalchemy import Connection, column, create_engine, insert, inspect, select
+from sqlalchemy import table as sa_table
 from sqlalchemy.engine import make_url
 
 from stemma.db.columns import metadata
@@ -21,6 +23,8 @@ from stemma.db.schema import HEAD, REVISIONS, read_revision
 from stemma.db.tables import models, runs
 from stemma.db.tracking_tables import experiments
 from stemma.domain.run import RunId, RunRecord, RunStart, RunState
+from stemma.domain.tracking import Point
+from stemma.tracking import metric_queries
 from stemma.tracking.queries import insert_run
 
 
@@ -101,6 +105,32 @@ def test_a_database_of_0_1_is_brought_up_to_date_and_keeps_its_rows(
         assert (kept.id, kept.experiment) == (run.id, experiment.id)
         assert (experiment.name, experiment.created_at) == ("digits", kept.started_at)
         assert read_revision(connection) == HEAD
+
+
+def test_curves_of_0_1_become_points(
+    database_url: str, make_old: Callable[[Database], None]
+) -> None:
+    """Whoever upgrades the program would lose their learning curves."""
+    steps, values, moments = (1, 2, 2, 3), (0.5, -0.0, -0.0, 0.25), (10, 20, 20, 5)
+    names = ("run", "name", "point_count", "points", "row_digest")
+    old = sa_table("run_points", *map(column, names))
+    with Database.open(database_url, may_create=True) as opened:
+        make_old(opened)
+        with opened.write() as connection:
+            for name, data in (
+                ("loss", struct.pack("<4q4d4q", *steps, *values, *moments)),
+                ("torn", b"1234567"),
+            ):
+                row = {"run": "r-1", "name": name, "point_count": 4, "points": data}
+                connection.execute(insert(old).values(row | {"row_digest": ""}))
+    with Database.open(database_url, may_create=False) as opened, opened.read() as connection:
+        found = metric_queries.history(connection, "r-1", "loss", 9)
+        assert [point for point, _ in found] == [
+            Point("loss", 0.5, 1, 10),
+            Point("loss", 0.0, 2, 20),
+            Point("loss", 0.25, 3, 5),
+        ]
+        assert metric_queries.latest_points(connection, ["r-1"]) == {"r-1": [found[-1][0]]}
 
 
 @pytest.mark.slow

@@ -22,9 +22,9 @@ from typing import Final
 from stemma.catalog import queries
 from stemma.catalog import rows as build
 from stemma.catalog.delivery_queries import delivery_records
+from stemma.catalog.run_rows import insert_runs
 from stemma.db.engine import Connection
 from stemma.db.rows import Value
-from stemma.db.tables import runs
 from stemma.domain.digest import Digest
 from stemma.domain.manifest import Manifest
 
@@ -87,7 +87,7 @@ def remember(connection: Connection, digest: Digest, manifest: Manifest) -> bool
     queries.insert_manifest(connection, digest, manifest)
     row = build.run_values(digest, manifest)
     if not queries.runs_by_prefix(connection, manifest.model, str(row["id"]), 1):
-        queries.insert_rows(connection, runs, [row])
+        insert_runs(connection, [row])
     return True
 
 

@@ -21,7 +21,7 @@ from stemma.db.engine import Database
 from stemma.db.mark import is_mark_damaged, mark_path
 from stemma.db.rows import Value, is_sound, name_row
 from stemma.db.salvage import engine_complaints, read_rows
-from stemma.db.schema import SEALED_TABLES, read_generation
+from stemma.db.schema import SEALED_TABLES, TRACKING_TABLES, read_generation
 from stemma.db.seal import Claim, SealState
 from stemma.db.tables import (
     channel_moves,
@@ -36,6 +36,7 @@ from stemma.db.tables import (
     rollouts,
     runs,
 )
+from stemma.db.tracking_rows import TrackingReport, examine_tracking
 from stemma.domain.errors import IntegrityError
 from stemma.domain.release import is_candidate
 from stemma.domain.run import RunState
@@ -80,6 +81,8 @@ def examine(database: Database, objects: ObjectStore) -> RowReport:
     problems = [*_examine_file(database)]
     tables: dict[str, TableRows] = {}
     for table in SEALED_TABLES:
+        if table in TRACKING_TABLES:
+            continue
         found: TableRows = {}
         names = [column.name for column in table.columns]
         try:
@@ -95,9 +98,19 @@ def examine(database: Database, objects: ObjectStore) -> RowReport:
     records = load_records(objects)
     problems += _examine_records(tables, records)
     problems += _examine_links(tables)
-    return RowReport(
-        problems=tuple(problems), rows_checked=sum(len(found) for found in tables.values())
-    )
+    tracking = examine_tracking(database)
+    problems += _tracking_problems(tracking)
+    count = sum(len(found) for found in tables.values()) + tracking.rows_checked
+    return RowReport(problems=tuple(problems), rows_checked=count)
+
+
+def _tracking_problems(report: TrackingReport) -> Iterator[RowProblem]:
+    for where in report.damaged:
+        yield _problem("row-damaged", where, "not what was written")
+    for table, count in report.orphaned:
+        yield _problem("row-missing", table, f"{count} rows belong to what has no row")
+    for table, message in report.unreadable:
+        yield _problem("corrupt-database", table, message)
 
 
 def _problem(kind: str, where: str, detail: str) -> RowProblem:
@@ -269,7 +282,9 @@ def _examine_links(tables: dict[str, TableRows]) -> Iterator[RowProblem]:
         if row["run"] not in run_ids:
             yield _problem("row-missing", f"{manifests.name} {name}", "its run has no row")
     for name, row in tables[runs.name].items():
-        if row["state"] == RunState.FINISHED.value and row["manifest"] is None:
+        # A run of a tracking client has neither model nor manifest until it is released.
+        is_finished = row["state"] == RunState.FINISHED.value
+        if is_finished and row["model"] and row["manifest"] is None:
             yield _problem("row-damaged", f"{runs.name} {name}", "finished without a manifest")
     yield from _examine_delivery(tables, versions)
 

@@ -25,8 +25,8 @@ from typing import Final, Protocol, TypeVar
 from stemma.catalog import queries
 from stemma.catalog import rows as build
 from stemma.catalog.replay import Records, load_records
+from stemma.catalog.run_rows import insert_runs
 from stemma.db.engine import Connection, Database
-from stemma.db.tables import runs
 from stemma.domain import canonical
 from stemma.domain.digest import Algorithm, Digest
 from stemma.domain.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
@@ -373,7 +373,7 @@ def _add_release(
     queries.insert_manifest(connection, release.manifest, manifest)
     run = build.run_values(release.manifest, manifest)
     if not queries.runs_by_prefix(connection, manifest.model, str(run["id"]), 1):
-        queries.insert_rows(connection, runs, [run])
+        insert_runs(connection, [run])
     queries.insert_release(connection, record, release)
 
 

@@ -18,8 +18,9 @@ from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, selec
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stemma.catalog import rows as build
+from stemma.db.forgetting import forget_runs
 from stemma.db.rows import REBUILD_HINT, Value, check, check_all, check_part, seal
-from stemma.db.schema import SEALED_TABLES
+from stemma.db.schema import SEALED_TABLES, TRACKING_TABLES
 from stemma.db.tables import (
     channel_moves,
     manifest_metrics,
@@ -27,7 +28,6 @@ from stemma.db.tables import (
     meta,
     models,
     releases,
-    run_points,
     runs,
     tracked,
 )
@@ -178,8 +178,7 @@ def delete_candidates(connection: Connection, digests: Sequence[str]) -> None:
     for start in range(0, len(digests), _BATCH_SIZE):
         batch = digests[start : start + _BATCH_SIZE]
         of_batch = select(runs.c.id).where(runs.c.manifest.in_(batch))
-        connection.execute(delete(run_points).where(run_points.c.run.in_(of_batch)))
-        connection.execute(delete(runs).where(runs.c.manifest.in_(batch)))
+        forget_runs(connection, of_batch)
         connection.execute(delete(manifest_metrics).where(manifest_metrics.c.manifest.in_(batch)))
         connection.execute(delete(manifests).where(manifests.c.digest.in_(batch)))
     if digests:
@@ -472,9 +471,9 @@ def plain(table: Table, row: Row[Any]) -> dict[str, Value]:
 
 
 def delete_everything(connection: Connection) -> None:
-    """Empty every table of facts; ``meta`` and the chunk index stay."""
+    """Empty every table that records state; ``meta``, the chunk index and tracking stay."""
     for table in SEALED_TABLES:
-        if table is not meta:
+        if table is not meta and table not in TRACKING_TABLES:
             connection.execute(delete(table))
 
 

@@ -3,8 +3,9 @@
 Manifests, releases, channel moves, models, configurations and deployments come from records
 alone (``replay`` says which of two claimants counts).  Finished runs come from their manifests.
 What has no record (failed and running runs, who ran what where, learning curves, tracked
-paths; rollouts with their logs, rollbacks and drills) is carried over from the old database,
-row by row, each row only if it matches its digest; a rollout only with its whole log.
+paths; rollouts with their logs, rollbacks and drills; all that tracking clients wrote) is
+carried over from the old database, row by row, each row only if it matches its digest or check;
+a rollout only with its whole log, and of tracking nothing whose run or model is lost.
 
 Invariants:
     * SQLite: a new file is made and sealed beside the old one and swapped in by rename, so
@@ -22,6 +23,8 @@ back from journals: ``RunService.restore_curves``.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +33,7 @@ from stemma.catalog import rows as build
 from stemma.catalog.delivery_queries import UNRECORDED, insert_records, insert_unrecorded
 from stemma.catalog.delivery_rows import configuration_values, deployment_values
 from stemma.catalog.replay import Records, load_records
+from stemma.catalog.run_rows import insert_runs
 from stemma.db.chunk_index import SqlChunkIndex
 from stemma.db.engine import Connection, Database, sqlite_path
 from stemma.db.mark import mark_path
@@ -37,7 +41,8 @@ from stemma.db.rows import Value
 from stemma.db.salvage import sound_rows
 from stemma.db.schema import count_rows, raise_generation
 from stemma.db.seal import known_generation, sidecar_path, sync_folder
-from stemma.db.tables import run_points, runs, tracked
+from stemma.db.tables import runs, tracked
+from stemma.db.tracking_rows import carry_over, drop_damaged, tidy
 from stemma.domain.errors import StemmaError
 from stemma.store.backends.base import BlobBackend
 from stemma.store.index import ChunkLocation, MemoryChunkIndex
@@ -50,13 +55,11 @@ class Salvage:
 
     Attributes:
         runs: Sound rows of runs.
-        run_points: Sound rows of learning curves.
         tracked: Sound rows of tracked trees.
         delivery: Sound rows of rollouts, their logs and metrics, and rollbacks, by table.
     """
 
     runs: list[dict[str, Value]] = field(default_factory=list)
-    run_points: list[dict[str, Value]] = field(default_factory=list)
     tracked: list[dict[str, Value]] = field(default_factory=list)
     delivery: dict[str, list[dict[str, Value]]] = field(default_factory=dict)
 
@@ -73,11 +76,12 @@ def rebuild(url: str, backend: BlobBackend) -> dict[str, int]:
         ``lost_rollouts``: rollouts whose log was not whole.
     """
     records = load_records(ObjectStore(backend, MemoryChunkIndex()))
-    salvage = _salvage(url)
+    with _opened(url) as old:
+        salvage = _salvage(old)
     path = sqlite_path(url)
     if path is None:
         with Database.open(url, may_create=True) as database:
-            counts = _fill(database, backend, records, salvage)
+            counts = _fill(database, backend, records, salvage, None)
     else:
         beside = path.with_name(f"{path.name}.rebuild-{os.getpid()}")
         _remove(beside)
@@ -85,36 +89,53 @@ def rebuild(url: str, backend: BlobBackend) -> dict[str, int]:
             with Database.open(f"sqlite:///{beside}", may_create=True) as database:
                 with database.write() as connection:
                     raise_generation(connection, known_generation(path))
-                counts = _fill(database, backend, records, salvage)
+                with _opened(url) as old:
+                    counts = _fill(database, backend, records, salvage, old)
             _swap(beside, path)
         finally:
             _remove(beside)
     return {**counts, "damaged_records": len(records.damaged)}
 
 
-def _salvage(url: str) -> Salvage:
-    """Take what can be read of the old database; nothing when it cannot be opened."""
+@contextmanager
+def _opened(url: str) -> Iterator[Database | None]:
+    """Open the old database whatever is wrong with it; ``None`` when it cannot be."""
     try:
         database = Database.open(url, may_create=False, is_salvage=True)
     except StemmaError:
-        return Salvage()
+        yield None
+        return
     with database:
-        return Salvage(
-            runs=sound_rows(database, runs),
-            run_points=sound_rows(database, run_points),
-            tracked=sound_rows(database, tracked),
-            delivery={table.name: sound_rows(database, table) for table in UNRECORDED},
-        )
+        yield database
+
+
+def _salvage(database: Database | None) -> Salvage:
+    """Take what can be read of the old database."""
+    if database is None:
+        return Salvage()
+    return Salvage(
+        runs=sound_rows(database, runs),
+        tracked=sound_rows(database, tracked),
+        delivery={table.name: sound_rows(database, table) for table in UNRECORDED},
+    )
 
 
 def _fill(
-    database: Database, backend: BlobBackend, records: Records, salvage: Salvage
+    database: Database,
+    backend: BlobBackend,
+    records: Records,
+    salvage: Salvage,
+    old: Database | None,
 ) -> dict[str, int]:
-    """Write every row, then the chunk index."""
+    """Write every row, then the chunk index; rows of tracking come from ``old`` or are there."""
     with database.write() as connection:
         queries.delete_everything(connection)
+        if old is not None:
+            carry_over(old, connection)
+        drop_damaged(connection)
         _write_records(connection, records)
         _write_runs(connection, records, salvage)
+        tidy(connection)
         queries.insert_rows(connection, tracked, salvage.tracked)
         lost = insert_unrecorded(connection, salvage.delivery)
     ObjectStore(backend, SqlChunkIndex(database, ChunkLocation)).rebuild_index()
@@ -138,14 +159,11 @@ def _write_records(connection: Connection, records: Records) -> None:
 
 def _write_runs(connection: Connection, records: Records, salvage: Salvage) -> None:
     """Write salvaged runs, and for the others what their manifests know."""
-    by_id = {str(row["id"]): {**build.NEW_RUN_VALUES, **row} for row in salvage.runs}
+    by_id = {str(row["id"]): row for row in salvage.runs}
     for digest, manifest in sorted(records.manifests.items()):
         row = build.run_values(digest, manifest)
         by_id.setdefault(str(row["id"]), row)
-    queries.insert_rows(connection, runs, by_id.values())
-    queries.insert_rows(
-        connection, run_points, (row for row in salvage.run_points if row["run"] in by_id)
-    )
+    insert_runs(connection, by_id.values())
 
 
 def _swap(new: Path, path: Path) -> None:

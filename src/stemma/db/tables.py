@@ -81,18 +81,6 @@ runs: Final = Table(
 )
 """``command`` is a JSON array of its arguments."""
 
-run_points: Final = Table(
-    "run_points",
-    metadata,
-    text_column("run"),
-    text_column("name"),
-    integer_column("point_count"),
-    Column("points", make_blob_type(), nullable=False),
-    text_column("row_digest"),
-    PrimaryKeyConstraint("run", "name"),
-)
-"""One learning curve per row; ``points`` is the packed form of ``stemma.tracking.curves``."""
-
 manifests: Final = Table(
     "manifests",
     metadata,

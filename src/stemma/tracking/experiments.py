@@ -20,6 +20,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from stemma.db.engine import Connection
+from stemma.db.model_experiments import experiment_of
+from stemma.domain.canonical import timestamp
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.tracking import (
     DEFAULT_EXPERIMENT,
@@ -96,12 +98,7 @@ def of_model(connection: Connection, model: str, now: datetime) -> int:
 
     A training never fails because somebody deleted the experiment; its old runs stay deleted.
     """
-    found = queries.find_by_name(connection, model)
-    if found is None:
-        return create(connection, model, now).id
-    if found.deleted_at is not None:
-        queries.put(connection, replace(found, deleted_at=None, updated_at=now))
-    return found.id
+    return experiment_of(connection, model, timestamp(now))
 
 
 def rename(connection: Connection, experiment: int, name: str, now: datetime) -> None:

@@ -8,21 +8,20 @@ Invariants:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from stemma.db.bulk import insert_many, select_many
 from stemma.db.forgetting import forget_runs
-from stemma.db.rows import Value, check, check_all, seal, seal_values
-from stemma.db.tables import manifests, run_points, runs
+from stemma.db.rows import Value, check, seal_values
+from stemma.db.tables import manifests, runs
 from stemma.domain.canonical import timestamp
 from stemma.domain.digest import Digest
-from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart, RunState
+from stemma.domain.run import RunId, RunRecord, RunStart, RunState
 from stemma.domain.tracking import storable
-from stemma.tracking import curves
 
 
 class RunRow(NamedTuple):
@@ -112,40 +111,6 @@ def has_manifest(connection: Connection, manifest: Digest) -> bool:
     """Whether the manifest is registered."""
     query = select(manifests.c.digest).where(manifests.c.digest == str(manifest))
     return connection.execute(query).first() is not None
-
-
-def replace_curves(
-    connection: Connection, run: RunId, points_by_name: Mapping[str, Sequence[MetricPoint]]
-) -> None:
-    """Write all of a run's curves; what was there is replaced, so twice is once."""
-    connection.execute(delete(run_points).where(run_points.c.run == run))
-    rows = [
-        seal(
-            run_points,
-            {
-                "run": run,
-                "name": name,
-                "point_count": len(points),
-                "points": curves.pack(points),
-            },
-        )
-        for name, points in sorted(points_by_name.items())
-    ]
-    if rows:
-        connection.execute(insert(run_points), rows)
-
-
-def find_curve(connection: Connection, run: RunId, name: str) -> list[MetricPoint]:
-    """Return a curve's points; none when it was never logged."""
-    query = select(run_points).where(run_points.c.run == run, run_points.c.name == name)
-    row = connection.execute(query).one_or_none()
-    return [] if row is None else curves.unpack(name, bytes(check(run_points, row).points))
-
-
-def curve_names(connection: Connection, run: RunId) -> list[str]:
-    """Return the names of a run's curves, sorted."""
-    query = select(run_points).where(run_points.c.run == run)
-    return sorted(row.name for row in check_all(run_points, connection.execute(query)))
 
 
 def run_values(record: RunRecord) -> dict[str, Value]:

@@ -5,6 +5,7 @@ Invariants:
     * Closing a run and taking its journal into the database is one transaction: after a
       crash the run is either running, its points in the journal, or closed, its points in
       the database; no point is lost or there twice.
+    * Equal points (name, step, moment and value) are one point.
     * A run is closed once.  Only ``finish`` gives it a manifest, which is registered before.
     * ``log_points`` refuses a value that is not finite and raises nothing else: a full disk
       does not stop a training.
@@ -23,7 +24,6 @@ import math
 import re
 import secrets
 import socket
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -37,8 +37,8 @@ from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.names import check_model_name
 from stemma.domain.ref import did_you_mean, suggest
 from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart, RunState
-from stemma.tracking import queries
-from stemma.tracking.curves import in_order
+from stemma.domain.tracking import Point, rank, to_microseconds, to_moment
+from stemma.tracking import experiments, metric_queries, queries
 from stemma.tracking.journal import Journals
 from stemma.tracking.process import is_alive
 
@@ -48,6 +48,7 @@ DIED: Final = "process died without finishing"
 _RUN: Final = re.compile(r"r-[0-9a-f]{1,64}")
 _ID_SIZE_BYTES: Final = 4
 _NAMED_COUNT: Final = 5
+_ALL_POINTS: Final = 2**62
 
 
 @final
@@ -82,8 +83,13 @@ class RunService:
             run = _new_id()
             while queries.find_run(connection, run) is not None:
                 run = _new_id()
+            now = self._clock()
+            number = start.experiment or experiments.of_model(connection, start.model, now)
             record = RunRecord(
-                id=run, start=start, state=RunState.RUNNING, started_at=self._clock()
+                id=run,
+                start=replace(start, experiment=number),
+                state=RunState.RUNNING,
+                started_at=now,
             )
             queries.insert_run(connection, record)
         return run
@@ -163,9 +169,21 @@ class RunService:
             NotFoundError: If there is no such run.
         """
         with self._database.read() as connection:
-            if _existing(connection, run).state is not RunState.RUNNING:
-                return queries.find_curve(connection, run, name)
-        return in_order(point for point in self._journals.read(run) if point.name == name)
+            record = _existing(connection, run)
+            found = [
+                point for point, _ in metric_queries.history(connection, run, name, _ALL_POINTS)
+            ]
+        if record.state is RunState.RUNNING:
+            found += [point for point in _points(self._journals.read(run)) if point.name == name]
+        return [
+            MetricPoint(
+                name=name,
+                value=point.value,
+                step=point.step,
+                logged_at=to_moment(point.logged_at_us),
+            )
+            for point in sorted(dict.fromkeys(found), key=rank)
+        ]
 
     def curve_names(self, run: RunId) -> list[str]:
         """Return the names of the run's learning curves, sorted.
@@ -174,9 +192,11 @@ class RunService:
             NotFoundError: If there is no such run.
         """
         with self._database.read() as connection:
-            if _existing(connection, run).state is not RunState.RUNNING:
-                return queries.curve_names(connection, run)
-        return sorted({point.name for point in self._journals.read(run)})
+            record = _existing(connection, run)
+            names = set(metric_queries.metric_names(connection, run))
+        if record.state is RunState.RUNNING:
+            names |= {point.name for point in self._journals.read(run)}
+        return sorted(names)
 
     def reap(self) -> list[RunRecord]:
         """Close as failed every running run of this host whose process is dead; returns them."""
@@ -209,7 +229,7 @@ class RunService:
                 record = queries.find_run(connection, run)
                 if record is None or record.state is RunState.RUNNING or not points:
                     continue
-                queries.replace_curves(connection, run, _by_name(points))
+                metric_queries.log_points(connection, run, _points(points))
             count += 1
         return count
 
@@ -248,7 +268,7 @@ class RunService:
                 traceback=traceback,
             )
             queries.update_run(connection, closed)
-            queries.replace_curves(connection, run, _by_name(self._journals.read(run)))
+            metric_queries.log_points(connection, run, _points(self._journals.read(run)))
         self._closed.add(run)
         self._journals.forget(run)
         return closed
@@ -280,8 +300,5 @@ def _closed(run: RunId, record: RunRecord | None = None) -> ConflictError:
     )
 
 
-def _by_name(points: Sequence[MetricPoint]) -> dict[str, list[MetricPoint]]:
-    curves: defaultdict[str, list[MetricPoint]] = defaultdict(list)
-    for point in points:
-        curves[point.name].append(point)
-    return dict(curves)
+def _points(points: Sequence[MetricPoint]) -> list[Point]:
+    return [Point(p.name, p.value, p.step, to_microseconds(p.logged_at)) for p in points]

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stemma.domain.run import MetricPoint, RunId
-from stemma.tracking.curves import in_order, pack, unpack
 from stemma.tracking.journal import Journals
 
 RUN = RunId("r-00000001")
@@ -57,13 +56,3 @@ def test_a_damaged_line_is_left_out(tmp_path: Path) -> None:
         found = Journals(tmp_path).read(RUN)
         assert len(found) >= len(POINTS) - 2
         assert all(point in POINTS for point in found)
-
-
-def test_packed_points_come_back_by_step() -> None:
-    """A curve in the database would differ from the one that was logged."""
-    shuffled = POINTS[::-1]
-    named = [
-        MetricPoint(name="x", value=p.value, step=p.step, logged_at=p.logged_at) for p in shuffled
-    ]
-    assert unpack("x", pack(named)) == in_order(named)
-    assert unpack("x", b"") == []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from stemma.db.rows import row_digest
+from stemma.db.rows import number_check, row_digest
 
 revision = "0003"
 down_revision = "0002"
@@ -31,6 +32,9 @@ _RUN_COLUMNS = (
     "failure",
     "traceback",
 )
+_MINUS_ZERO = -(2**63)
+_SERIES = ("id", "run", "name", "step", "logged_at_us", "value", "row_check")
+_POINT = ("series", "step", "logged_at_us", "value_bits", "row_check")
 _ADDED = ("experiment", "name", "deleted_at")
 
 
@@ -39,9 +43,13 @@ def upgrade() -> None:
     _make_experiments()
     _extend_runs()
     _make_run_logs()
+    _make_inputs()
     _make_metrics()
+    _move_curves()
     _make_logged_models()
+    _make_logged_model_details()
     _make_registry()
+    _make_model_versions()
 
 
 def _extend_runs() -> None:
@@ -142,6 +150,9 @@ def _make_run_logs() -> None:
         sa.PrimaryKeyConstraint("run", "key", name="pk_run_tags"),
         sqlite_with_rowid=False,
     )
+
+
+def _make_inputs() -> None:
     op.create_table(
         "run_inputs",
         sa.Column("run", sa.Text(), nullable=False),
@@ -214,6 +225,38 @@ def _make_metrics() -> None:
     )
 
 
+def _move_curves() -> None:
+    """Make a row of each point of the packed curves: steps, values and moments, little-endian.
+
+    A curve that is not whole points is damaged; it comes back from its journal.
+    """
+    connection = op.get_bind()
+    old = sa.table("run_points", *(sa.column(name) for name in ("run", "name", "points")))
+    kept = connection.execute(sa.select(old).order_by(old.c.run, old.c.name)).all()
+    for number, (run, name, data) in enumerate(kept, start=1):
+        count, rest = divmod(len(data), 24)
+        if not count or rest:
+            continue
+        columns = struct.unpack(f"<{count}q{count}q{count}q", bytes(data))
+        steps, words, moments = (columns[place * count : (place + 1) * count] for place in range(3))
+        bits = [0 if word == _MINUS_ZERO else word for word in words]
+        points = sorted(set(zip(steps, moments, bits, strict=True)))
+        step, moment, value = max(
+            (step, moment, struct.unpack("<d", struct.pack("<q", word))[0])
+            for step, moment, word in points
+        )
+        series = (number, run, name, step, moment, value)
+        _insert("metric_series", _SERIES, [(*series, number_check(*series))])
+        rows = [(number, *point) for point in points]
+        _insert("metric_points", _POINT, [(*row, number_check(*row)) for row in rows])
+    op.drop_table("run_points")
+
+
+def _insert(table: str, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    into = sa.table(table, *(sa.column(name) for name in names))
+    op.get_bind().execute(sa.insert(into), [dict(zip(names, row, strict=True)) for row in rows])
+
+
 def _make_logged_models() -> None:
     op.create_table(
         "logged_models",
@@ -236,6 +279,9 @@ def _make_logged_models() -> None:
         ["experiment", "created_at", "id"],
     )
     op.create_index("ix_logged_models_run", "logged_models", ["run"])
+
+
+def _make_logged_model_details() -> None:
     op.create_table(
         "logged_model_params",
         sa.Column("logged_model", sa.Text(), nullable=False),
@@ -302,6 +348,9 @@ def _make_registry() -> None:
         sa.PrimaryKeyConstraint("name", "key", name="pk_registered_model_tags"),
         sqlite_with_rowid=False,
     )
+
+
+def _make_model_versions() -> None:
     op.create_table(
         "model_versions",
         sa.Column("name", sa.Text(), nullable=False),
