@@ -3,10 +3,10 @@
 By hand: ``python -m benchmarks.scenarios.store_flips 300 [seed]``.
 
 Here (frames, packs, recipes, trees, records, pointers) ``doctor`` must find the flip, and no
-version or tracked folder may read as other bytes than were stored.  At the remote, a pull must
-refuse or give the right bytes; then ``push --repair`` must mend the remote, so that the next
-pull gives everything.  Bits whose flip changes nothing that anybody reads are counted as
-*without effect* at the remote, and must not exist here.
+version or tracked folder may read as other bytes than were stored.  At the remote, a pull by
+somebody who has the pointers must refuse or give the right bytes; then ``push --repair`` must
+mend the remote, so that the next pull gives everything.  Bits whose flip changes nothing that
+anybody reads are counted as *without effect* at the remote, and must not exist here.
 """
 
 from __future__ import annotations
@@ -135,8 +135,16 @@ class Flips:
         third = self._scene.there.with_name("third")
         shutil.rmtree(third, ignore_errors=True)
         shutil.copytree(self._scene.there, third, symlinks=True)
+        shutil.copy(self._scene.here / "data.stemma", third)  # as git brings it
         answer = project.command(third, "pull")
         silent = self._different(third, list(VERSIONS) if answer["code"] == 0 else [])
+        if answer["code"] == 0:
+            silent += [f"data: {fault}" for fault in tracked_faults(third, "data")]
+            silent += [
+                f"data/{path.name} is different"
+                for path in (self._scene.here / "data").iterdir()
+                if path.read_bytes() != (third / "data" / path.name).read_bytes()
+            ]
         if answer["code"] == 0 and (problems := project.doctor(third)["problems"]):
             silent.append(f"doctor after a pull that said all is well: {problems}")
         return {**answer, "silent": silent}
