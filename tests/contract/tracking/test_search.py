@@ -31,16 +31,25 @@ from stemma.db.tracking_tables import (
 )
 from stemma.domain.canonical import timestamp
 from stemma.domain.errors import InvalidInputError
+from stemma.domain.logged_model import LoggedModel, LoggedModelState, ModelMetric
 from stemma.domain.run import RunId, RunRecord, RunStart, RunState
 from stemma.domain.tracking import Experiment, Point
-from stemma.tracking import experiment_queries, queries
+from stemma.tracking import experiment_queries, logged_model_queries, queries
 from stemma.tracking.search.records import (
     search_experiments,
+    search_logged_models,
     search_model_versions,
     search_registered_models,
 )
 from stemma.tracking.search.runs import search_run_ids, search_runs
-from stemma.tracking.search.values import Page, Search, VersionKey, View
+from stemma.tracking.search.values import (
+    DatasetClause,
+    ModelOrder,
+    Page,
+    Search,
+    VersionKey,
+    View,
+)
 
 MOMENT = datetime(2026, 5, 3, 12, tzinfo=UTC)
 MOMENT_MS = int(MOMENT.timestamp() * 1000)
@@ -257,6 +266,7 @@ def pages_of(
         search = replace(search, token=page.next_token)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30,
     deadline=None,
@@ -503,3 +513,61 @@ def test_the_registry_is_searched(database: Database) -> None:
         assert list(search_model_versions(connection, search).items) == [("clf", 1)]
         with pytest.raises(InvalidInputError):
             search_registered_models(connection, search)
+
+
+def fill_logged_models(database: Database) -> None:
+    """Write three, of which two were measured on two datasets."""
+    with database.write() as connection:
+        for number, (name, loss) in enumerate((("a", 0.5), ("b", 0.1), ("c", None))):
+            model = LoggedModel(
+                id=f"m-{number}",
+                experiment=1,
+                name=name,
+                state=LoggedModelState.READY,
+                created_at=MOMENT + timedelta(seconds=number),
+                updated_at=MOMENT,
+            )
+            logged_model_queries.insert_model(connection, model)
+            logged_model_queries.upsert_tags(connection, model.id, {"team": name})
+            points = [
+                ModelMetric("loss", value, 1, 1_000 + step, "r-0a", dataset, "d1")
+                for step, (dataset, value) in enumerate((("test", loss), ("train", 0.3)))
+                if value is not None
+            ]
+            logged_model_queries.upsert_metrics(connection, [(model.id, point) for point in points])
+
+
+def test_logged_models_are_searched(database: Database) -> None:
+    """The best model on a dataset would not be found."""
+    fill_logged_models(database)
+
+    def ids(text: str = "", *order: ModelOrder, dataset: str = "", **more: Any) -> list[str]:
+        datasets = [DatasetClause(name=dataset)] if dataset else []
+        with database.read() as connection:
+            search = Search(filter=text, **more)
+            page = search_logged_models(connection, [1], search, datasets=datasets, order=order)
+        return list(page.items)
+
+    test = DatasetClause(name="test", digest="d1")
+    by_loss = ModelOrder(field="metrics.loss", dataset=test)
+    assert ids() == ["m-2", "m-1", "m-0"]
+    assert ids("name = 'a' AND tags.team != 'b'") == ids("model_id = 'm-0'") == ["m-0"]
+    assert ids("", by_loss) == ["m-1", "m-0", "m-2"]
+    assert ids("", replace(by_loss, is_ascending=False)) == ["m-0", "m-1", "m-2"]
+    assert ids("metrics.loss > 0.4") == ["m-0"]
+    assert ids("metrics.loss > 0.2", dataset="test") == ["m-0"]
+    assert ids("", ModelOrder(field="creation_timestamp"), dataset="test") == ["m-0", "m-1"]
+    assert ids("status = 'READY'", view=View.DELETED_ONLY) == []
+    with database.read() as connection:
+        page = search_logged_models(connection, [1], Search(page_size=1), order=[by_loss])
+        following = Search(page_size=1, token=page.next_token)
+        assert list(search_logged_models(connection, [1], following, order=[by_loss]).items) == [
+            "m-0"
+        ]
+        with pytest.raises(InvalidInputError):
+            search_logged_models(connection, [1], following)
+    for refused in (ModelOrder(field="params.a"), ModelOrder(field="color")):
+        with pytest.raises(InvalidInputError):
+            ids("", refused)
+    with pytest.raises(InvalidInputError):
+        ids("", by_loss, by_loss)
