@@ -25,6 +25,8 @@ from stemma.domain.tracking import parse_run_id
 from stemma.protocols.mlflow.artifact_paths import artifact_uri
 from stemma.protocols.mlflow.routes import MlflowRequest, MlflowRoute, Needs
 from stemma.tracking import logged_models
+from stemma.tracking.search.records import search_logged_models
+from stemma.tracking.search.values import DatasetClause, ModelOrder, Search
 
 _ROOT: Final = "/api/2.0/mlflow/logged-models"
 _ONE: Final = f"{_ROOT}/{{model_id}}"
@@ -78,6 +80,33 @@ class AskedModel(msgspec.Struct, frozen=True, kw_only=True):
     allow_deleted: str = ""
 
 
+class AskedDataset(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset that metrics must have been measured on."""
+
+    dataset_name: str
+    dataset_digest: str = ""
+
+
+class AskedOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What logged models are ordered by."""
+
+    field_name: str
+    ascending: bool = True
+    dataset_name: str = ""
+    dataset_digest: str = ""
+
+
+class SearchModels(msgspec.Struct, frozen=True, kw_only=True):
+    """Which logged models are looked for."""
+
+    experiment_ids: list[int] = []
+    filter: str = ""
+    datasets: list[AskedDataset] = []
+    max_results: int = 50
+    order_by: list[AskedOrder] = []
+    page_token: str = ""
+
+
 async def create(request: MlflowRequest) -> object:
     """Make a logged model."""
     asked = await request.body(CreateModel)
@@ -101,6 +130,28 @@ async def get(request: MlflowRequest) -> object:
         partial(logged_models.get, identity=_model_of(request), is_deleted_too=is_deleted_too)
     )
     return _answer(found)
+
+
+async def search(request: MlflowRequest) -> object:
+    """Return a page of logged models."""
+    asked = await request.body(SearchModels)
+    what = Search(filter=asked.filter, page_size=asked.max_results, token=asked.page_token)
+    datasets = [
+        DatasetClause(name=it.dataset_name, digest=it.dataset_digest) for it in asked.datasets
+    ]
+    order = [_order_of(key) for key in asked.order_by]
+
+    def verb(connection: Connection) -> tuple[list[LoggedModel], str]:
+        page = search_logged_models(
+            connection, asked.experiment_ids, what, datasets=datasets, order=order
+        )
+        return logged_models.get_many(connection, page.items), page.next_token
+
+    found, token = await request.services.read(verb)
+    answer: dict[str, object] = {"models": [model_message(model) for model in found]}
+    if token:
+        answer["next_page_token"] = token
+    return answer
 
 
 async def finish(request: MlflowRequest) -> object:
@@ -192,6 +243,17 @@ def model_message(model: LoggedModel) -> dict[str, object]:
     return {"info": info, "data": {"params": _label_messages(model.params), "metrics": metrics}}
 
 
+def _order_of(key: AskedOrder) -> ModelOrder:
+    if key.dataset_digest and not key.dataset_name:
+        raise InvalidInputError("a dataset without its name", code="bad-order")
+    dataset = DatasetClause(name=key.dataset_name, digest=key.dataset_digest)
+    return ModelOrder(
+        field=key.field_name,
+        is_ascending=key.ascending,
+        dataset=dataset if key.dataset_name else None,
+    )
+
+
 def _answer(model: LoggedModel) -> dict[str, object]:
     return {"model": model_message(model)}
 
@@ -225,6 +287,7 @@ def _model_of(request: MlflowRequest) -> str:
 
 ROUTES: Final = (
     MlflowRoute(method="POST", path=_ROOT, handler=create, needs=Needs.WRITE),
+    MlflowRoute(method="POST", path=f"{_ROOT}/search", handler=search, needs=Needs.READ),
     MlflowRoute(method="GET", path=_ONE, handler=get, needs=Needs.READ),
     MlflowRoute(method="PATCH", path=_ONE, handler=finish, needs=Needs.WRITE),
     MlflowRoute(method="DELETE", path=_ONE, handler=delete, needs=Needs.WRITE),

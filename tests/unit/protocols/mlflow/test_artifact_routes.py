@@ -350,6 +350,15 @@ def test_logged_models_are_described(ask: Any) -> None:
     found = ask("GET", one).json["model"]
     assert found["info"]["tags"] == [{"key": "team", "value": "ads"}]
     assert [label["key"] for label in found["data"]["params"]] == ["d", "lr"]
+    search = {
+        "experiment_ids": ["0"],
+        "filter": "name = 'clf'",
+        "order_by": [{"field_name": "name"}],
+    }
+    answer = ask("POST", "/api/2.0/mlflow/logged-models/search", search).json
+    assert answer == {"models": [found]}
+    wrong = {**search, "order_by": [{"field_name": "name", "dataset_digest": "x"}]}
+    assert ask("POST", "/api/2.0/mlflow/logged-models/search", wrong).status == 400
     assert ask("PATCH", one, {"status": 3}).json["model"]["info"]["status"] == (
         "LOGGED_MODEL_UPLOAD_FAILED"
     )
