@@ -84,12 +84,19 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
         return _stop(console, options)
     if options["is_withdrawing"]:
         return _withdraw(console, options)
+    root = find_root()
+    if not _is_running(root):
+        return _serve(console, root, options)
     with opened_delivery() as hub:
-        view = hub.serving()
-        if view.server.is_running:
-            return _deploy_into(console, hub, view, options)
-        root = hub.project_root
-    return _serve(console, root, options)
+        return _deploy_into(console, hub, hub.serving(), options)
+
+
+def _is_running(root: Path) -> bool:
+    """Whether a server of the project runs; opens no database, which the server will."""
+    from stemma.delivery.layout import ServeLayout
+    from stemma.delivery.server_file import is_server_running
+
+    return is_server_running(ServeLayout(state=root / ".stemma"))
 
 
 def _serve(console: Console, root: Path, options: _Options) -> ExitCode:
@@ -98,8 +105,7 @@ def _serve(console: Console, root: Path, options: _Options) -> ExitCode:
 
     from stemma.cli.telling import telling
 
-    # Named late: the server brings the data plane and the web parts, which only it needs.
-    serving: Any = importlib.import_module("stemma.server.serving")
+    serving = _import_server()
     asked = serving.ServeOptions(
         refs=options["refs"],
         is_stable=options["channel"] == "stable",
@@ -118,6 +124,19 @@ def _serve(console: Console, root: Path, options: _Options) -> ExitCode:
             ended_by = signal.SIGINT
     console.show(Answer(payload={"stopped": True}, card=["• stopped"]))
     return ExitCode.INTERRUPTED if ended_by == signal.SIGINT else ExitCode.DONE
+
+
+def _import_server() -> Any:
+    """Import the server, late: it brings the data plane and the web parts, which only it needs."""
+    import gc
+
+    # None of what is imported is garbage: looking for some costs an eighth of the start, and
+    # again at each later look.
+    gc.disable()
+    serving = importlib.import_module("stemma.server.serving")
+    gc.freeze()
+    gc.enable()
+    return serving
 
 
 def _stop(console: Console, options: _Options) -> ExitCode:
