@@ -1,4 +1,4 @@
-"""Stemma versions AI models end to end; ``import stemma`` gives the seven SDK names.
+"""Stemma versions AI models end to end; ``import stemma`` gives the SDK's names.
 
     with stemma.run("digits") as run:
         run.data("digits-train", (X, y))
@@ -20,10 +20,11 @@ _HOMES = {
     "load": "stemma.sdk.versions",
     "release": "stemma.sdk.versions",
     "run": "stemma.sdk.plan",
+    "runs": "stemma.sdk.runs",
     "settings": "stemma.sdk.settings",
 }
 
-__all__ = ["__version__", "data", "get", "load", "release", "run", "settings"]
+__all__ = ["__version__", "data", "get", "load", "release", "run", "runs", "settings"]
 
 # The types of these names are in __init__.pyi: importing them here, even for the type checker
 # alone, would make every layer below that imports the package depend on the SDK.

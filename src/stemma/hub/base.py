@@ -25,11 +25,13 @@ from stemma.domain.manifest import Manifest, Metric
 from stemma.domain.policy import ModelPolicy
 from stemma.domain.release import ChannelMove, GateResult, Release
 from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart
+from stemma.domain.tracking import RunData
 from stemma.domain.verdict import Level, Verdict
 from stemma.hub.portions import LeftElsewhere
 from stemma.store.gc import GcReport
 from stemma.store.objects import ObjectStore
 from stemma.store.trash import RestoreReport, TrashHolding
+from stemma.tracking.search.values import Search
 
 TRASH_SECONDS: Final = 7 * 24 * 60 * 60
 """How long the trash keeps what was collected, unless set otherwise."""
@@ -315,6 +317,21 @@ class RunVerbs(Protocol):
         self, model: str = "", *, invocation: str = "", limit: int = 50
     ) -> list[RunRecord]:
         """Return runs, newest first."""
+        ...
+
+    def search_runs(
+        self, search: Search, *, experiment: str | int | None = None
+    ) -> Sequence[RunData]:
+        """Return a page of runs with all they logged, newest first unless the search orders them.
+
+        Args:
+            search: What for.
+            experiment: Name or number of the experiment to look in; everywhere without.
+
+        Raises:
+            InvalidInputError: If the filter or the order cannot be.
+            NotFoundError: If there is no such experiment.
+        """
         ...
 
     def curve(self, run: RunId, name: str) -> list[MetricPoint]:

@@ -9,8 +9,12 @@ from typing_extensions import override
 from stemma.domain.manifest import Manifest
 from stemma.domain.names import check_model_name
 from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart
+from stemma.domain.tracking import RunData
 from stemma.hub.base import RunVerbs
 from stemma.hub.local_parts import LocalParts
+from stemma.tracking import experiments
+from stemma.tracking.search.runs import search_runs
+from stemma.tracking.search.values import Search
 
 
 class LocalRuns(RunVerbs):
@@ -54,6 +58,18 @@ class LocalRuns(RunVerbs):
         self, model: str = "", *, invocation: str = "", limit: int = 50
     ) -> list[RunRecord]:
         return self._parts.runs.list(model, invocation=invocation, limit=limit)
+
+    @override
+    def search_runs(
+        self, search: Search, *, experiment: str | int | None = None
+    ) -> Sequence[RunData]:
+        with self._parts.database.read() as connection:
+            within = None
+            if isinstance(experiment, str):
+                within = [experiments.get_by_name(connection, experiment).id]
+            elif experiment is not None:
+                within = [experiments.get(connection, experiment).id]
+            return search_runs(connection, within, search).items
 
     @override
     def curve(self, run: RunId, name: str) -> list[MetricPoint]:

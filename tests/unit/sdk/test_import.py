@@ -1,4 +1,4 @@
-"""``import stemma``: seven names, and nothing loaded before one is used."""
+"""``import stemma``: few names, and nothing loaded before one is used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import stemma
 
-NAMES = {"data", "get", "load", "release", "run", "settings"}
+NAMES = {"data", "get", "load", "release", "run", "runs", "settings"}
 
 
 def test_every_name_is_there() -> None:

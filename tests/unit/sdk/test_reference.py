@@ -11,6 +11,7 @@ import stemma
 from stemma.sdk.datasets import Dataset
 from stemma.sdk.plan import Sweep, Training
 from stemma.sdk.run import Run
+from stemma.sdk.runs import RunTable
 from stemma.sdk.versions import Version
 
 REFERENCE = (Path(__file__).parents[3] / "docs" / "reference" / "sdk.md").read_text(
@@ -40,6 +41,7 @@ def test_every_name_of_the_package_is_described(name: str) -> None:
         ("dataset", Dataset),
         ("train", Training),
         ("sweep(…)", Sweep),
+        ("runs", RunTable),
     ],
 )
 def test_every_member_is_described(owner: str, kind: type) -> None:

@@ -116,7 +116,8 @@ def check_page_size(search: Search, limit: int) -> None:
 
 
 def _digest(search: Search, scope: object, phase: int, values: Sequence[Any]) -> str:
-    stated = (scope, search.filter, search.order, search.view.value, phase, values)
+    asked = (search.filter, search.order, search.view.value, search.model)
+    stated = (scope, asked, phase, values)
     return hashlib.sha256(msgspec.json.encode(stated)).hexdigest()[: 2 * _DIGEST_SIZE_BYTES]
 
 

@@ -129,7 +129,7 @@ def find_runs(
         rest = [item for item in conditions if item not in phase.taken]
         clauses = [compile_condition(_SOURCE, item, dialect) for item in rest]
         query = (
-            _query(phase, experiments, search.view)
+            _query(phase, experiments, search)
             .where(*clauses)
             .limit(search.page_size + 1 - len(found))
         )
@@ -143,7 +143,9 @@ def find_runs(
     return found
 
 
-def _query(phase: _Phase, experiments: Sequence[int] | None, view: View) -> Select[tuple[Any, ...]]:
+def _query(
+    phase: _Phase, experiments: Sequence[int] | None, search: Search
+) -> Select[tuple[Any, ...]]:
     query = select(
         runs.c.id, *(key.expression.label(f"key_{index}") for index, key in enumerate(phase.keys))
     ).select_from(phase.source)
@@ -152,8 +154,10 @@ def _query(phase: _Phase, experiments: Sequence[int] | None, view: View) -> Sele
         query = query.where(
             runs.c.experiment == experiments[0] if is_one else runs.c.experiment.in_(experiments)
         )
-    if view is not View.ALL:
-        is_kept = view is View.ACTIVE_ONLY
+    if search.model:
+        query = query.where(runs.c.model == search.model)
+    if search.view is not View.ALL:
+        is_kept = search.view is View.ACTIVE_ONLY
         query = query.where(
             runs.c.deleted_at.is_(None) if is_kept else runs.c.deleted_at.is_not(None)
         )

@@ -41,6 +41,7 @@ class Search:
         page_size: Most items in the page.
         token: The ``next_token`` of the page before; empty for the first page.
         view: Whether deleted ones count.
+        model: Runs of this model only, as Stemma names it; empty for all.
     """
 
     filter: str = ""
@@ -48,6 +49,7 @@ class Search:
     page_size: int = 1_000
     token: str = ""
     view: View = View.ACTIVE_ONLY
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
