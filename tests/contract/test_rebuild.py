@@ -24,6 +24,7 @@ from stemma.domain.configuration import Configuration
 from stemma.domain.errors import IntegrityError, NotFoundError, StemmaError
 from stemma.domain.rollout import Decision, RolloutState, Step
 from stemma.domain.run import MetricPoint, RunStart, RunState
+from stemma.domain.run_facts import RunFacts
 
 Project = Any
 
@@ -165,6 +166,9 @@ def test_a_database_of_0_1_is_rebuilt(
     project.close()
     rebuild(project.url, project.backend)
     project.open()
+    untold = project.runs.untold()
+    assert len(untold) == len(before["runs"])
+    project.runs.tell([(record, RunFacts()) for record in untold])
     assert dump(project.database) == before
 
 

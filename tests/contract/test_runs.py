@@ -15,6 +15,7 @@ from stemma.db.tracking_tables import metric_points, metric_series
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.run import MetricPoint, RunId, RunStart, RunState
+from stemma.domain.run_names import name_of
 from stemma.tracking.process import current_process
 
 Project = Any
@@ -33,7 +34,7 @@ def test_a_run_is_open_until_it_is_closed(project: Project) -> None:
     start = RunStart(model="digits", command=("python", "train.py", "--lr=0.1"), reason="why not")
     run = project.runs.start(start)
     opened = project.runs.get(run)
-    joined = replace(start, experiment=1)
+    joined = replace(start, experiment=1, name=name_of(run))
     assert (opened.start, opened.state, opened.ended_at) == (joined, RunState.RUNNING, None)
 
 

@@ -1,7 +1,8 @@
 """Adds the rows of runs that are known from elsewhere: from manifests, or an older database.
 
 Invariants:
-    * A run of a model that names no experiment joins the one of its model.
+    * A run of a model that names no experiment joins the one of its model; one without a name
+      gets the name that its id stands for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from stemma.db.engine import Connection
 from stemma.db.model_experiments import experiment_of
 from stemma.db.rows import Value
 from stemma.db.tables import runs
+from stemma.domain.run import RunId
+from stemma.domain.run_names import name_of
 
 
 def insert_runs(connection: Connection, rows: Iterable[dict[str, Value]]) -> None:
@@ -26,5 +29,6 @@ def insert_runs(connection: Connection, rows: Iterable[dict[str, Value]]) -> Non
             if model not in numbers:
                 numbers[model] = experiment_of(connection, model, str(row["started_at"]))
             number = numbers[model]
-        joined.append({**NEW_RUN_VALUES, **row, "experiment": number})
+        name = row.get("name") or name_of(RunId(str(row["id"])))
+        joined.append({**NEW_RUN_VALUES, **row, "experiment": number, "name": name})
     insert_rows(connection, runs, joined)

@@ -12,6 +12,7 @@ from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart
 from stemma.domain.tracking import RunData
 from stemma.hub.base import RunVerbs
 from stemma.hub.local_parts import LocalParts
+from stemma.hub.run_telling import run_facts, tell_runs
 from stemma.tracking import experiments
 from stemma.tracking.search.runs import search_runs
 from stemma.tracking.search.values import Search
@@ -39,7 +40,7 @@ class LocalRuns(RunVerbs):
         # The version stands before the run names it: a crash between leaves an unnamed
         # manifest, which garbage collection takes, never a run without its version.
         digest = self._parts.catalog.register(manifest)
-        return self._parts.runs.finish(run, digest)
+        return self._parts.runs.finish(run, digest, run_facts(self._parts, manifest))
 
     @override
     def fail_run(
@@ -77,4 +78,6 @@ class LocalRuns(RunVerbs):
 
     def restore_curves(self) -> int:
         """Read learning curves back from the journals that are kept; returns how many."""
-        return self._parts.runs.restore_curves()
+        count = self._parts.runs.restore_curves()
+        tell_runs(self._parts)
+        return count

@@ -30,6 +30,7 @@ from stemma.domain.errors import (
 from stemma.hub.base import DELETED_SECONDS, TRASH_SECONDS, DoctorReport, Finding, StorageVerbs
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.portions import LeftElsewhere, absences_with_portions, find_left, portion_roots
+from stemma.hub.run_telling import tell_runs
 from stemma.store.gc import GcReport, Removal, find_garbage, remove_garbage
 from stemma.store.keys import Family, parse_key, record_key
 from stemma.store.objects import ObjectStore
@@ -154,6 +155,7 @@ class LocalStorage(StorageVerbs):
                 parts.catalog.remember(kinds)
         if not is_dry_run and report.records:
             parts.runs.restore_curves()
+            tell_runs(parts)
         return report
 
     @override

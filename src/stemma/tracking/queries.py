@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, exists, select
 
 from stemma.db.bulk import insert_many, select_many
-from stemma.db.forgetting import forget_runs
 from stemma.db.rows import Value, check, seal_values
 from stemma.db.tables import manifests, runs
+from stemma.db.tracking_tables import run_tags
 from stemma.domain.canonical import timestamp
 from stemma.domain.digest import Digest
 from stemma.domain.run import RunId, RunRecord, RunStart, RunState
@@ -30,7 +30,6 @@ class RunRow(NamedTuple):
     deleted_at: str | None
 
 
-_BATCH_SIZE: Final = 500
 _BY_ID: Final = select(runs).where(runs.c.id == bindparam("id"))
 
 
@@ -97,14 +96,11 @@ def running_runs(connection: Connection) -> list[RunRecord]:
     return _records(connection.execute(query).all())
 
 
-def forget_deleted(connection: Connection, before: datetime) -> list[RunId]:
-    """Remove for good the runs that were deleted before a moment; returns their ids."""
-    query = select(runs).where(runs.c.deleted_at < timestamp(before)).order_by(runs.c.id)
-    found = [record.id for record in _records(connection.execute(query).all())]
-    for start in range(0, len(found), _BATCH_SIZE):
-        batch = found[start : start + _BATCH_SIZE]
-        forget_runs(connection, select(runs.c.id).where(runs.c.id.in_(batch)))
-    return found
+def untold_runs(connection: Connection) -> list[RunRecord]:
+    """Return the runs of models that have no tags, which every run gets at its start."""
+    is_told = exists(select(1).select_from(run_tags).where(run_tags.c.run == runs.c.id))
+    query = select(runs).where(runs.c.model != "", ~is_told).order_by(runs.c.id)
+    return _records(connection.execute(query).all())
 
 
 def has_manifest(connection: Connection, manifest: Digest) -> bool:

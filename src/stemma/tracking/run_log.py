@@ -28,6 +28,7 @@ from typing import Final
 from stemma.db.engine import Connection
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.run import RunId, RunRecord, RunStart, RunState
+from stemma.domain.run_facts import RunFacts, first_tags
 from stemma.domain.run_names import name_of
 from stemma.domain.tracking import (
     DEFAULT_EXPERIMENT,
@@ -208,11 +209,6 @@ def restore(connection: Connection, run: str) -> None:
         queries.update_run(connection, replace(record, deleted_at=None))
 
 
-def purge(connection: Connection, before: datetime) -> list[RunId]:
-    """Remove for good the runs that were deleted before a moment; returns their ids."""
-    return queries.forget_deleted(connection, before)
-
-
 def set_tags(connection: Connection, run: str, tags: Mapping[str, str]) -> None:
     """Write tags over what was there.
 
@@ -344,6 +340,26 @@ def metric_history(
     found = metric_queries.history(connection, run, name, asked + 1, after)
     page = found[:asked]
     return [point for point, _ in page], page[-1][1] if len(found) > asked else None
+
+
+def tell(connection: Connection, record: RunRecord, facts: RunFacts) -> None:
+    """Write what a run that Stemma recorded tells; what is there already stays as it is.
+
+    Of any size, and not asked whether the run is deleted: it is part of its record.
+    """
+    run = record.id
+    metrics = metric_queries.metric_names(connection, run)
+    unknown = [point for point in facts.points if point.name not in metrics]
+    metric_queries.log_points(connection, run, unknown)
+    params = {storable(key): storable(value) for key, value in facts.params.items()}
+    run_log_queries.add_params(connection, run, params)
+    there = run_log_queries.find_tags(connection, [run]).get(run, {})
+    own = {**facts.tags, **first_tags(record.start), RUN_NAME_TAG: record.start.name}
+    tags = {storable(key): storable(value) for key, value in own.items()}
+    run_log_queries.set_tags(
+        connection, run, {key: value for key, value in tags.items() if key not in there}
+    )
+    run_log_queries.add_inputs(connection, run, facts.inputs)
 
 
 def check_living(connection: Connection, run: str) -> RunRecord:

@@ -37,8 +37,10 @@ from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.names import check_model_name
 from stemma.domain.ref import did_you_mean, suggest
 from stemma.domain.run import MetricPoint, RunId, RunRecord, RunStart, RunState
+from stemma.domain.run_facts import RunFacts
+from stemma.domain.run_names import name_of
 from stemma.domain.tracking import Point, rank, to_microseconds, to_moment
-from stemma.tracking import experiments, metric_queries, queries
+from stemma.tracking import experiments, metric_queries, queries, run_log
 from stemma.tracking.journal import Journals
 from stemma.tracking.process import is_alive
 
@@ -49,6 +51,7 @@ _RUN: Final = re.compile(r"r-[0-9a-f]{1,64}")
 _ID_SIZE_BYTES: Final = 4
 _NAMED_COUNT: Final = 5
 _ALL_POINTS: Final = 2**62
+_NO_FACTS: Final = RunFacts()
 
 
 @final
@@ -87,11 +90,12 @@ class RunService:
             number = start.experiment or experiments.of_model(connection, start.model, now)
             record = RunRecord(
                 id=run,
-                start=replace(start, experiment=number),
+                start=replace(start, experiment=number, name=start.name or name_of(run)),
                 state=RunState.RUNNING,
                 started_at=now,
             )
             queries.insert_run(connection, record)
+            run_log.tell(connection, record, _NO_FACTS)
         return run
 
     def log_points(self, run: RunId, points: Sequence[MetricPoint]) -> None:
@@ -114,14 +118,19 @@ class RunService:
             raise _closed(run)
         self._journals.append(run, points)
 
-    def finish(self, run: RunId, manifest: Digest) -> RunRecord:
+    def finish(self, run: RunId, manifest: Digest, facts: RunFacts = _NO_FACTS) -> RunRecord:
         """Close the run as finished, with its registered candidate manifest.
+
+        Args:
+            run: The run.
+            manifest: The version it made.
+            facts: What tracking clients see of it.
 
         Raises:
             NotFoundError: If there is no such run, or the manifest is not registered.
             ConflictError: If the run is closed already.
         """
-        return self._close(run, RunState.FINISHED, manifest=manifest)
+        return self._close(run, RunState.FINISHED, manifest=manifest, facts=facts)
 
     def fail(
         self, run: RunId, failure: str, *, traceback: str = "", is_interrupted: bool = False
@@ -233,6 +242,19 @@ class RunService:
             count += 1
         return count
 
+    def untold(self) -> list[RunRecord]:
+        """Return the runs of which tracking clients see nothing, for rows were lost or are old."""
+        with self._database.read() as connection:
+            return queries.untold_runs(connection)
+
+    def tell(self, told: Sequence[tuple[RunRecord, RunFacts]]) -> None:
+        """Let tracking clients see what runs recorded."""
+        if not told:
+            return
+        with self._database.write() as connection:
+            for record, facts in told:
+                run_log.tell(connection, record, facts)
+
     def list(self, model: str = "", *, invocation: str = "", limit: int = 50) -> list[RunRecord]:
         """Return runs, newest first."""
         with self._database.read() as connection:
@@ -246,6 +268,7 @@ class RunService:
         manifest: Digest | None = None,
         failure: str = "",
         traceback: str = "",
+        facts: RunFacts = _NO_FACTS,
     ) -> RunRecord:
         """Change the state and take the journal in, in one transaction."""
         _check_id(run)
@@ -269,6 +292,7 @@ class RunService:
             )
             queries.update_run(connection, closed)
             metric_queries.log_points(connection, run, _points(self._journals.read(run)))
+            run_log.tell(connection, closed, facts)
         self._closed.add(run)
         self._journals.forget(run)
         return closed

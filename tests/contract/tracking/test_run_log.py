@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 
 from stemma.db.engine import Database
+from stemma.db.forgetting import forget_runs
+from stemma.db.tables import runs
+from stemma.db.tracking_rows import examine_tracking
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.run import RunStart, RunState
 from stemma.domain.tracking import Point, RunInput, RunOutput
@@ -89,15 +93,15 @@ def test_a_run_comes_back_with_all_it_logged(database: Database) -> None:
 
 def test_many_runs_come_back_in_the_order_asked_for(database: Database) -> None:
     """A page of a search would show the params of another run."""
-    runs = [new_run(database) for _ in range(3)]
+    made = [new_run(database) for _ in range(3)]
     with database.write() as connection:
-        for place, run in enumerate(runs):
+        for place, run in enumerate(made):
             run_log.log_params(connection, run, {"place": str(place)})
     with database.read() as connection:
-        found = run_log.runs_data(connection, [runs[2], "r-00", runs[0]])
+        found = run_log.runs_data(connection, [made[2], "r-00", made[0]])
     assert [(one.record.id, one.params["place"]) for one in found] == [
-        (runs[2], "2"),
-        (runs[0], "0"),
+        (made[2], "2"),
+        (made[0], "0"),
     ]
 
 
@@ -329,23 +333,23 @@ def test_a_deleted_experiment_takes_its_living_runs_with_it_and_back(database: D
     assert data(database, gone).record.deleted_at == NOW
 
 
-def test_what_was_deleted_long_ago_is_removed_for_good(database: Database) -> None:
-    """A deleted run would take up room for ever, or take a living one's points with it."""
-    gone, kept, late = (new_run(database) for _ in range(3))
-    for run in (gone, kept, late):
+def test_a_run_that_is_forgotten_takes_all_it_logged_with_it(database: Database) -> None:
+    """A run that is gone would take up room for ever, or take a living one's points with it."""
+    gone, kept = new_run(database), new_run(database)
+    for run in (gone, kept):
         log(database, run, Point("m", 1.0, 0, 0), Point("n", 1.0, 0, 0))
     with database.write() as connection:
         run_log.log_batch(connection, gone, params={"p": "1"}, tags={"t": "1"})
         run_log.log_inputs(connection, gone, [RunInput(name="a", digest="b")], ["m-1"])
-        run_log.delete(connection, gone, NOW)
-        run_log.delete(connection, late, LATER)
-        assert run_log.purge(connection, LATER) == [gone]
+        forget_runs(connection, select(runs.c.id).where(runs.c.id == gone))
     with pytest.raises(NotFoundError):
         data(database, gone)
     again = new_run(database)
-    assert len(history(database, kept, "m")) == len(history(database, late, "m")) == 1
+    assert len(history(database, kept, "m")) == 1
     log(database, again, Point("m", 2.0, 0, 0))
     assert [point.value for point in history(database, again, "m")] == [2.0]
+    report = examine_tracking(database)
+    assert (report.damaged, report.orphaned, report.unreadable) == ((), (), ())
 
 
 def test_an_unknown_run_takes_nothing(database: Database) -> None:

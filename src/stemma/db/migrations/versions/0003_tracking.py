@@ -10,6 +10,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from stemma.db.rows import number_check, row_digest
+from stemma.domain.run_names import name_of
 
 revision = "0003"
 down_revision = "0002"
@@ -68,7 +69,8 @@ def _extend_runs() -> None:
         return
     new = sa.table("runs", *(sa.column(name) for name in (*_RUN_COLUMNS, *_ADDED, "row_digest")))
     for row in rows:
-        row |= {"experiment": numbers[row["model"]], "name": "", "deleted_at": None}
+        name = name_of(row["id"])
+        row |= {"experiment": numbers[row["model"]], "name": name, "deleted_at": None}
         row["row_digest"] = row_digest("runs", tuple(row.values()))
     connection.execute(sa.insert(new), rows)
 
