@@ -1,0 +1,52 @@
+"""The unmodified MLflow client, with what its users do in a day, against ``stemma serve``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def stemma(project: Path, *arguments: str) -> str:
+    """Run a command of stemma in the server's project."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "stemma"), *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_a_training_logs_is_read_back(
+    run_client: Callable[..., str], tracking_project: Path
+) -> None:
+    """A team that moves its training to this server would lose points, params or runs."""
+    run = run_client("client_runs").strip().splitlines()[-1]
+    rows = json.loads(stemma(tracking_project, "log", "--runs", "--json"))
+    assert run in json.dumps(rows)
+
+
+def test_a_scikit_learn_model_is_logged_registered_and_loaded(
+    run_client: Callable[..., str],
+) -> None:
+    """The commonest way of MLflow's users, autolog to alias, would break."""
+    assert run_client("client_sklearn").strip().splitlines()[-1].startswith("m-")
+
+
+def test_models_of_other_libraries_come_back_as_they_were(run_client: Callable[..., str]) -> None:
+    """LightGBM's, torch's or ONNX's models would come back changed, or not at all."""
+    run_client("client_flavors")
+
+
+def test_the_life_of_a_registered_model(run_client: Callable[..., str]) -> None:
+    """Aliases, stages or tags would not be where their users left them."""
+    run_client("client_registry")
