@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Final, final
@@ -10,12 +9,14 @@ from typing import Final, final
 from stemma.hub.local_parts import LocalParts
 from stemma.protocols.mlflow.app import Guard, MlflowApplication
 from stemma.protocols.mlflow.ports import Services
+from stemma.protocols.mlflow.signing import load_key
 from stemma.protocols.mlflow.table import ROUTES
+from stemma.protocols.mlflow.uploads import UploadFolder
 from stemma.server.registry_wiring import RegistryBridge
 from stemma.server.state_folder import STATE_FOLDER
 from stemma.tracking.ingest import Ingest
 
-_SECRET_BYTES: Final = 32
+_KEY_FILE: Final = "addresses.key"
 
 
 @final
@@ -39,6 +40,8 @@ class HubPorts:
 @contextmanager
 def tracking_application(parts: LocalParts, guard: Guard) -> Iterator[MlflowApplication]:
     """Yield the application; at the end, what was handed in is written."""
+    state = parts.root / STATE_FOLDER
+    UploadFolder(state / "tmp").remove_expired(parts.clock().timestamp())
     with closing(Ingest(parts.database)) as ingest:
         services = Services(
             database=parts.database,
@@ -46,8 +49,8 @@ def tracking_application(parts: LocalParts, guard: Guard) -> Iterator[MlflowAppl
             objects=parts.objects,
             catalog=parts.catalog,
             clock=parts.clock,
-            temporary=parts.root / STATE_FOLDER / "tmp",
-            secret=secrets.token_bytes(_SECRET_BYTES),
+            temporary=state / "tmp",
+            secret=load_key(state / _KEY_FILE),
             ports=HubPorts(parts),
         )
         yield MlflowApplication(services, ROUTES, guard)

@@ -74,7 +74,7 @@ class Services:
         catalog: Versions, releases and channels.
         clock: Aware current time.
         temporary: Folder for files under way, on the disk of the store.
-        secret: Signs the addresses that are given out; new in each process.
+        secret: Signs the addresses that are given out.
         ports: What the hub does for the protocol.
     """
 

@@ -12,19 +12,51 @@ Example:
 from __future__ import annotations
 
 import hmac
+import os
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlencode
 
 from stemma.domain.errors import DeniedError
+from stemma.store.backends.files import translated_os_errors
 
-__all__ = ["LIFETIME_LIMIT_SECONDS", "check_signature", "parse_qs", "sign"]
+__all__ = ["LIFETIME_LIMIT_SECONDS", "check_signature", "load_key", "parse_qs", "sign"]
 
 LIFETIME_LIMIT_SECONDS: Final = 7 * 24 * 60 * 60
 
+_KEY_BYTES: Final = 32
 _EXPIRES: Final = "expires"
 _SIGNATURE: Final = "signature"
+
+
+def load_key(path: Path) -> bytes:
+    """Return the key in a file that only its owner may read; made when there is none.
+
+    It outlives the server, so that uploads go on after a restart.
+    """
+    with translated_os_errors(f"read {path}"):
+        if not path.exists():
+            _make_key(path)
+        return path.read_bytes()
+
+
+def _make_key(path: Path) -> None:
+    made = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(secrets.token_bytes(_KEY_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+        # Another server may be first: its key counts.
+        with suppress(FileExistsError):
+            os.link(made, path)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def sign(key: bytes, method: str, path: str, expires: int) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from stemma.domain.artifact import check_artifact_path
 from stemma.domain.errors import IntegrityError, InvalidInputError
+from stemma.protocols.mlflow.signing import load_key
 from stemma.store.keys import frame_key
 from stemma.tracking import artifacts
 
@@ -323,6 +324,16 @@ def test_signed_addresses_permit_one_thing_for_some_time(ask: Any, root: str) ->
     for wrong in ({"path": "a"}, {**asked, "expiration": 0}, {**asked, "model_id": "m-1"}):
         answer = ask("POST", "/api/2.0/mlflow/artifacts/presigned-upload-url", wrong)
         assert answer.json["error_code"] == "INVALID_PARAMETER_VALUE"
+
+
+def test_the_key_of_addresses_outlives_the_server(tmp_path: Path) -> None:
+    """Uploads under way would fail after a restart, or anybody could sign addresses."""
+    path = tmp_path / "addresses.key"
+    key = load_key(path)
+    assert load_key(path) == key
+    assert len(key) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_logged_models_are_described(ask: Any) -> None:
