@@ -79,7 +79,7 @@ ceph ceph-mon --mkfs -i a --monmap "$DATA/monmap" --keyring "$DATA/keyring" -c "
 start ceph-mon -i a
 sleep 3
 OSD=$(cat /proc/sys/kernel/random/uuid)
-LD_LIBRARY_PATH=$ROOT/lib/x86_64-linux-gnu:$LIBRARIES:$ROOT/usr/lib \
+LD_LIBRARY_PATH=$ROOT/lib/x86_64-linux-gnu:$LIBRARIES:$ROOT/usr/lib:$LIBRARIES/ceph \
   PYTHONPATH=$ROOT/usr/lib/python3/dist-packages \
   /usr/bin/python3 "$ROOT/usr/bin/ceph" -c "$DATA/ceph.conf" osd new "$OSD"
 ceph ceph-osd -i 0 --mkfs --osd-uuid "$OSD" -c "$DATA/ceph.conf"
