@@ -111,7 +111,9 @@ def test_log_shows_runs_and_moves_of_a_channel(shop: Shop) -> None:
     """Which version was stable in May could not be found out."""
     runs = shop.json("log", "toy", "--runs")
     assert [run["state"] for run in runs] == ["finished"] * 3
-    assert len(shop.json("log", "toy", "--runs", "-n", "1")) == 1
+    wanted = ("--filter", "status = 'FINISHED'", "--order", "start_time, run_id DESC", "-n", "1")
+    assert shop.json("log", "toy", "--runs", *wanted) == [runs[-1]]
+    assert "--runs" in shop("log", "toy", "--filter", "run_name = 'x'", code=2).stderr
     moves = shop.json("log", "toy", "--channel", "stable")
     assert [move["version"] for move in moves] == ["1.0.1", "1.0.0"]
     at = ["log", "toy", "--channel", "stable", "--at"]

@@ -26,6 +26,8 @@ class _Options(TypedDict):
     channel: str
     at: str
     are_runs: bool
+    filter: str
+    order: str
     are_configurations: bool
 
 
@@ -35,6 +37,7 @@ class _Options(TypedDict):
     ("Versions of one, with a metric", "stemma log digits --metric accuracy"),
     ("Which version was stable then?", "stemma log digits --channel stable --at 2026-05-03"),
     ("Runs, released or not", "stemma log digits --runs"),
+    ("The best runs", "stemma log --runs --filter 'metrics.loss < 0.3' --order metrics.loss"),
     ("What it was served with, and what changed", "stemma log digits --configuration"),
 )
 @click.argument("model", required=False, default="", shell_complete=complete_refs)
@@ -43,6 +46,16 @@ class _Options(TypedDict):
 @click.option("--channel", default="", help="Show the moves of this channel.")
 @click.option("--at", default="", metavar="DATE", help="With --channel: where it pointed then.")
 @click.option("--runs", "are_runs", is_flag=True, help="List runs instead of versions.")
+@click.option(
+    "--filter",
+    default="",
+    help="With --runs: comparisons joined by AND, e.g. metrics.loss < 0.3 and params.lr = '0.1'.",
+)
+@click.option(
+    "--order",
+    default="",
+    help="With --runs: keys joined by commas, e.g. metrics.loss DESC; else newest first.",
+)
 @click.option(
     "--configuration",
     "are_configurations",
@@ -58,6 +71,8 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
         raise click.UsageError("--configuration needs a MODEL", ctx=click.get_current_context())
     if options["at"] and not options["channel"]:
         raise click.UsageError("--at needs --channel", ctx=click.get_current_context())
+    if (options["filter"] or options["order"]) and not options["are_runs"]:
+        raise click.UsageError("--filter and --order need --runs", ctx=click.get_current_context())
     moment = parse_moment(options["at"]) if options["at"] else None
     is_precise = console.format is not Format.HUMAN
     if options["are_configurations"]:
@@ -65,7 +80,7 @@ def command(console: Console, **options: Unpack[_Options]) -> ExitCode:
         return ExitCode.DONE
     with opened_hub() as hub:
         if options["are_runs"]:
-            answer = _runs(hub, model, options["limit"], is_precise=is_precise)
+            answer = _runs(hub, model, options, is_precise=is_precise)
         elif moment is not None:
             answer = _channel_at(hub, model, options["channel"], moment)
         elif options["channel"]:
@@ -146,16 +161,24 @@ def _models(hub: Hub) -> Answer:
     )
 
 
-def _runs(hub: Hub, model: str, limit: int, *, is_precise: bool) -> Answer:
-    from stemma.cli.plain import plain
-    from stemma.cli.version_cards import RUN_HEADER, run_rows
+def _runs(hub: Hub, model: str, options: _Options, *, is_precise: bool) -> Answer:
+    from stemma.cli.run_cards import asked_columns, run_header, run_payload, run_table
+    from stemma.tracking.search.values import Search
 
-    records = hub.list_runs(model, limit=limit)
+    search = Search(
+        filter=options["filter"],
+        order=(options["order"],) if options["order"] else (),
+        page_size=options["limit"],
+        model=model,
+    )
+    columns = asked_columns(search)
+    found = hub.search_runs(search)
+    empty = "no run is like that" if search.filter else "no runs yet: stemma run -- python train.py"
     return Answer(
-        payload=[plain(record) for record in records],
-        rows=run_rows(records, is_precise=is_precise),
-        header=RUN_HEADER,
-        hints=[] if records else ["no runs yet: stemma run -- python train.py"],
+        payload=[run_payload(data) for data in found],
+        rows=run_table(found, columns, is_precise=is_precise),
+        header=run_header(columns),
+        hints=[] if found else [empty],
     )
 
 

@@ -20,13 +20,14 @@ from typing import Final
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.ref import did_you_mean, suggest
 from stemma.tracking.search.grammar import (
+    ORDER_LIMIT,
     Clause,
     Comparison,
     FilterValue,
     Identifier,
     Order,
     parse_filter,
-    parse_order_list,
+    parse_order,
 )
 
 _NAMED_LENGTH: Final = 80
@@ -248,15 +249,17 @@ def resolve(fields: Fields, text: str) -> tuple[Condition, ...]:
 
 
 def resolve_order(fields: Fields, texts: Sequence[str]) -> tuple[Key, ...]:
-    """Return the keys of an order over records with these fields.
+    """Return the keys of an order over records with these fields; a text may hold several.
 
     Raises:
         InvalidInputError: If one cannot be read, does not fit, or is named twice.
     """
-    return check_order(
-        fields,
-        [_key(fields, order) for order in parse_order_list([text for text in texts if text])],
-    )
+    keys: list[Key] = []
+    for text in texts:
+        keys += [_key(fields, order) for order in parse_order(text)]
+        if len(keys) > ORDER_LIMIT:
+            raise InvalidInputError(f"an order of more than {ORDER_LIMIT} keys", code="bad-order")
+    return check_order(fields, keys)
 
 
 def check_order(fields: Fields, keys: Sequence[Key]) -> tuple[Key, ...]:

@@ -15,14 +15,13 @@ with, say the ``fields`` of what is searched.
 Example:
     >>> parse_filter("metrics.loss < 0.5")[0].value
     0.5
-    >>> parse_order("params.lr desc").is_ascending
+    >>> parse_order("params.lr desc, start_time")[0].is_ascending
     False
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias, final
@@ -157,19 +156,7 @@ def parse_filter(text: str) -> tuple[Clause, ...]:
     return tuple(clauses)
 
 
-def parse_order(text: str) -> Order:
-    """Return one key of an order, such as ``metrics.loss DESC``.
-
-    Raises:
-        InvalidInputError: If it is not one.
-    """
-    keys = parse_orders(text)
-    if len(keys) != 1:
-        raise InvalidInputError(f"not one key of an order: {_shown(text)}", code="bad-order")
-    return keys[0]
-
-
-def parse_orders(text: str) -> tuple[Order, ...]:
+def parse_order(text: str) -> tuple[Order, ...]:
     """Return the keys of an order that are joined by commas; none of an empty text.
 
     Raises:
@@ -184,19 +171,6 @@ def parse_orders(text: str) -> tuple[Order, ...]:
             raise parser.refuse(f"more than {ORDER_LIMIT} keys")
         keys.append(parser.order())
     return tuple(keys)
-
-
-def parse_order_list(texts: Sequence[str]) -> tuple[Order, ...]:
-    """Return the keys of an order, one of each text.
-
-    Raises:
-        InvalidInputError: If one is not a key, or there are too many.
-    """
-    if len(texts) > ORDER_LIMIT:
-        raise InvalidInputError(
-            f"an order of {len(texts)} keys; at most {ORDER_LIMIT} are taken", code="bad-order"
-        )
-    return tuple(parse_order(text) for text in texts)
 
 
 @final

@@ -27,7 +27,6 @@ from stemma.tracking.search.grammar import (
     FilterValue,
     parse_filter,
     parse_order,
-    parse_orders,
 )
 
 ALL_FIELDS = (
@@ -158,17 +157,17 @@ def test_an_order_is_read() -> None:
     """A table would be ordered by another column, or the wrong way."""
     assert [
         (key.identifier.key, key.is_ascending)
-        for key in parse_orders('metrics.`val loss` DESC, start_time,params."a b" asc')
+        for key in parse_order('metrics.`val loss` DESC, start_time,params."a b" asc')
     ] == [("val loss", False), ("start_time", True), ("a b", True)]
-    assert parse_orders("") == ()
-    assert not parse_order("metrics.loss desc").is_ascending
+    assert parse_order("") == ()
 
 
 @pytest.mark.parametrize(
     "texts",
     [
         ["metrics.loss UP"],
-        ["metrics.loss, params.a"],
+        ["metrics.loss params.a"],
+        ["metrics.loss,,params.a"],
         ["metrics.loss desc desc"],
         [">"],
         ["dataset.name"],
