@@ -17,16 +17,24 @@ import pytest
 from stemma.catalog.service import CatalogService
 from stemma.db.chunk_index import SqlChunkIndex
 from stemma.db.engine import Database
-from stemma.domain.run import RunStart
+from stemma.domain.logged_model import LoggedModelState
+from stemma.domain.run import RunStart, RunState
+from stemma.hub.local import LocalHub
 from stemma.protocols.mlflow.app import MlflowApplication
 from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.table import ROUTES
+from stemma.server.mlflow_wiring import HubPorts
+from stemma.server.wiring import init_project, open_hub
 from stemma.store.backends.local import LocalBackend
 from stemma.store.index import ChunkLocation
 from stemma.store.locks import StoreLock
 from stemma.store.objects import ObjectStore
-from stemma.tracking import run_log
+from stemma.tracking import logged_models, run_log
 from stemma.tracking.ingest import Ingest
+from stemma.tracking.logged_models import NewLoggedModel
+
+_MODELS = Path(__file__).parents[2] / "hub" / "mlflow_models"
+"""Models that MLflow 3.17 saved."""
 
 
 @dataclass
@@ -176,3 +184,59 @@ def ask(tmp_path: Path) -> Iterator[Asker]:
             ports=LockPort(StoreLock(folder)),
         )
         yield Asker(folder, services, clock)
+
+
+@dataclass(frozen=True)
+class HubAsker:
+    """Who asks the application of a whole project.
+
+    Attributes:
+        ask: Sends requests.
+        hub: The project's hub.
+    """
+
+    ask: Asker
+    hub: LocalHub
+
+    def log_model(self, folder: str, name: str = "model", **params: str) -> tuple[str, str]:
+        """Log a model in a run of its own, as MLflow's client does; returns run and model."""
+        run = self.ask.make_run()
+        with self.ask.services.database.write() as connection:
+            run_log.log_batch(connection, run, params=params)
+            new = NewLoggedModel(experiment=0, run=run, name=name)
+            model = logged_models.create(connection, new, self.ask.clock()).id
+        for file in sorted((_MODELS / folder).iterdir()):
+            url = f"/api/2.0/mlflow-artifacts/artifacts/0/models/{model}/artifacts/{file.name}"
+            assert self.ask("PUT", url, file.read_bytes()).status == 200
+        with self.ask.services.database.write() as connection:
+            logged_models.finish(connection, model, LoggedModelState.READY, self.ask.clock())
+            moment = self.ask.clock()
+            run_log.update(connection, run, state=RunState.FINISHED, ended_at=moment)
+        return run, model
+
+    def register(self, folder: str, name: str = "Clf", **params: str) -> str:
+        """Log a model and register it; returns the run."""
+        run, model = self.log_model(folder, **params)
+        fields = {"name": name, "source": f"models:/{model}", "run_id": run, "model_id": model}
+        self.ask("POST", "/api/2.0/mlflow/registered-models/create", {"name": name})
+        assert self.ask("POST", "/api/2.0/mlflow/model-versions/create", fields).status == 200
+        return run
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[HubAsker]:
+    """Return who asks the application of a whole project, beside its hub."""
+    init_project(tmp_path)
+    with closing(open_hub(tmp_path)) as hub, closing(Ingest(hub.parts.database)) as ingest:
+        parts, clock = hub.parts, Clock(datetime.now(UTC))
+        services = Services(
+            database=parts.database,
+            ingest=ingest,
+            objects=parts.objects,
+            catalog=parts.catalog,
+            clock=clock,
+            temporary=tmp_path / ".stemma" / "tmp",
+            secret=b"secret",
+            ports=HubPorts(parts),
+        )
+        yield HubAsker(Asker(tmp_path / ".stemma", services, clock), hub)
