@@ -114,7 +114,7 @@ ROUTES: Final = (
         handler=get_history,
         needs=Needs.READ,
         is_whole=False,
-        remark="25 000 points a page, `next_page_token` tells of more; `max_results` or not",
+        remark="at most 25,000 points a page, also without `max_results`",
     ),
     MlflowRoute(
         method="GET",
