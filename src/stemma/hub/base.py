@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from stemma.catalog.diff import ComponentDiff
 from stemma.catalog.releasing import ReleaseOutcome, ReleaseRequest, ReleaseStatus
@@ -31,7 +31,9 @@ from stemma.hub.portions import LeftElsewhere
 from stemma.store.gc import GcReport
 from stemma.store.objects import ObjectStore
 from stemma.store.trash import RestoreReport, TrashHolding
-from stemma.tracking.search.values import Search
+
+if TYPE_CHECKING:
+    from stemma.tracking.search.values import Search
 
 TRASH_SECONDS: Final = 7 * 24 * 60 * 60
 """How long the trash keeps what was collected, unless set otherwise."""

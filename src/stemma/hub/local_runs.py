@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -14,8 +15,9 @@ from stemma.hub.base import RunVerbs
 from stemma.hub.local_parts import LocalParts
 from stemma.hub.run_telling import run_facts, tell_runs
 from stemma.tracking import experiments
-from stemma.tracking.search.runs import search_runs
-from stemma.tracking.search.values import Search
+
+if TYPE_CHECKING:
+    from stemma.tracking.search.values import Search
 
 
 class LocalRuns(RunVerbs):
@@ -64,6 +66,9 @@ class LocalRuns(RunVerbs):
     def search_runs(
         self, search: Search, *, experiment: str | int | None = None
     ) -> Sequence[RunData]:
+        # Few commands search, and the language costs each of them its import.
+        from stemma.tracking.search.runs import search_runs  # noqa: PLC0415
+
         with self._parts.database.read() as connection:
             within = None
             if isinstance(experiment, str):
