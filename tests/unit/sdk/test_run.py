@@ -27,6 +27,7 @@ from stemma.domain.errors import ConflictError, InvalidInputError, NoProjectErro
 from stemma.domain.run import RunRecord, RunState
 from stemma.sdk.notices import StemmaWarning
 from stemma.server.wiring import open_hub
+from stemma.tracking import run_log
 
 Digits = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -87,6 +88,21 @@ def test_a_run_records_data_model_metrics_and_parameters(project: Path, digits: 
     assert stemma.data(f"digits@{run.id}").arrays()["features"].shape == (300, 64)
     assert stemma.data(f"digits@{run.id}").columns
     assert not list((project / ".stemma" / "tmp").iterdir())
+    _check_told(run.id)
+
+
+def _check_told(run: str) -> None:
+    """Check what tracking clients see of that run."""
+    with closing(open_hub()) as hub, hub._parts.database.read() as connection:
+        told = run_log.run_data(connection, run)
+    assert told.params["max_iter"] == "3000"
+    assert {point.name: point.value for point in told.metrics}["fairness[group=a]"] == 0.25
+    assert told.tags["mlflow.note.content"] == "a first try"
+    assert told.tags["mlflow.runName"] == told.record.start.name
+    assert [(item.name, item.context) for item in told.inputs] == [
+        ("digits-test", "test"),
+        ("digits-train", "training"),
+    ]
 
 
 def test_two_runs_of_one_training_have_equal_components(project: Path) -> None:
