@@ -4,7 +4,8 @@ Invariants:
     * Every translated error says which database it met and what helps.
     * Damage is an ``IntegrityError``, a full disk or a lost server an ``UnavailableError``,
       a lock that another command holds a ``LockedError``, a race that was lost a
-      ``ConflictError``, a folder that may not be written a ``DeniedError``.
+      ``ConflictError``, a folder that may not be written a ``DeniedError``, a value that no
+      column can hold an ``InvalidInputError``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
 from stemma.db.rows import REBUILD_HINT
 from stemma.domain.errors import (
     ConflictError,
     DeniedError,
     IntegrityError,
+    InvalidInputError,
     LockedError,
     StemmaError,
     UnavailableError,
@@ -100,17 +102,35 @@ _ERRORS: Final[dict[str, tuple[type[StemmaError], str, str, str]]] = {
         "does not answer",
         "run this again",
     ),
+    "value": (
+        InvalidInputError,
+        "bad-value",
+        "a value that cannot be kept",
+        "use text without NUL characters, and integers of 64 bits",
+    ),
 }
 
 
-FOREIGN_ERRORS: Final = (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError)
-"""What a database may raise; SQLite's own messages are no UTF-8 when its schema is damaged."""
+FOREIGN_ERRORS: Final = (SQLAlchemyError, sqlite3.Error, UnicodeError, OverflowError)
+"""What a database may raise; SQLite's own messages are no UTF-8 when its schema is damaged.
+
+The drivers say ``OverflowError`` and ``UnicodeEncodeError`` of values no column can hold.
+"""
 
 
-def translate(error: SQLAlchemyError | sqlite3.Error | ValueError, where: str) -> StemmaError:
+def translate(
+    error: SQLAlchemyError | sqlite3.Error | ValueError | OverflowError, where: str
+) -> StemmaError:
     """Return our error for what the database at ``where`` raised."""
     original = error.orig if isinstance(error, DBAPIError) else error
-    return _as_error(_kind(original), where, str(original).strip().splitlines()[:1])
+    kind = "value" if _is_of_a_value(error, original) else _kind(original)
+    return _as_error(kind, where, str(original).strip().splitlines()[:1])
+
+
+def _is_of_a_value(error: Exception, original: BaseException | None) -> bool:
+    if isinstance(original, sqlite3.Error):
+        return False  # too large to be read is damage
+    return isinstance(error, DataError) or isinstance(original, OverflowError | UnicodeEncodeError)
 
 
 def _kind(original: BaseException | None) -> str:
@@ -134,6 +154,8 @@ def _as_error(kind: str, where: str, detail: list[str]) -> StemmaError:
     if kind == "corrupt":
         return corrupt(where, detail[0] if detail else "unreadable")
     make, code, what, hint = _ERRORS[kind]
+    if kind == "value":  # it is the caller's, whom the database's address does not concern
+        return make(f"{what}{said}", code=code, hint=hint)
     return make(f"{where}: {what}{said}", code=code, hint=hint)
 
 

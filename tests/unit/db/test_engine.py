@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from stemma.db.engine import Database
 from stemma.db.failures import translate
@@ -214,6 +214,22 @@ def test_what_postgresql_says_becomes_one_of_our_errors(state: str, stable: str)
     assert (
         translate(DBAPIError("SELECT 1", {}, RefusedError("no")), "postgresql://x").code == stable
     )
+
+
+@pytest.mark.parametrize("value", [2**63, "\ud800"])
+def test_a_value_that_no_column_holds_is_the_callers_fault(
+    database: Database, value: object
+) -> None:
+    """A client's number of 65 bits would end in a traceback."""
+    with pytest.raises(InvalidInputError) as caught, database.read() as connection:
+        connection.execute(text("SELECT :value"), {"value": value})
+    assert caught.value.code == "bad-value"
+
+
+def test_a_value_that_postgresql_does_not_hold_is_the_callers_fault() -> None:
+    """A NUL in a name would make the server look as if it were down, and clients try again."""
+    refused = DataError("SELECT 1", {}, ValueError("text cannot contain NUL"))
+    assert translate(refused, "postgresql://x").code == "bad-value"
 
 
 @pytest.mark.slow
