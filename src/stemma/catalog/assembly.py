@@ -155,12 +155,7 @@ def assemble(
     tables = [_dataset_tables(dataset, staging) for dataset in datasets]
     code_files = staging.add_files(parts.code.texts)
     pipeline_files = staging.add_files(_pipeline_files(parts, model))
-    earlier = earlier_files(objects, (*provenance.parents, *parts.earlier))
-    artifact_files = (
-        staging.add_stored(model.stored)
-        if model.stored
-        else staging.add_files(model.files, model.stamps, earlier)
-    )
+    artifact_files = _artifact_files(parts, model, provenance, staging)
     data_files = [staging.add_files(dataset.files, dataset.stamps) for dataset in datasets]
     staging.flush()  # Trees may only name what is durable.
     warnings += (note for files in (artifact_files, *data_files) for note in files.notes)
@@ -183,6 +178,16 @@ def assemble(
         metadata=dict(parts.metadata),
     )
     return manifest, warnings
+
+
+def _artifact_files(
+    parts: Parts, model: CapturedModel, provenance: Provenance, staging: Staging
+) -> StagedFiles:
+    """Take in the model's files, unless the store has them."""
+    if model.stored:
+        return staging.add_stored(model.stored)
+    earlier = (*provenance.parents, *parts.earlier)
+    return staging.add_files(model.files, model.stamps, earlier_files(staging.objects, earlier))
 
 
 def _architecture(

@@ -32,11 +32,15 @@ EarlierFiles: TypeAlias = Sequence[tuple[str, Digest]]
 
 @final
 class Staging:
-    """Collects files and blobs, then stores trees of them."""
+    """Collects files and blobs, then stores trees of them.
+
+    Attributes:
+        objects: The store.
+    """
 
     def __init__(self, objects: ObjectStore) -> None:
         """Start with nothing pending."""
-        self._objects = objects
+        self.objects = objects
         self._batch = Batch(objects.backend, objects.index)
         self._by_path: dict[Path, StoredFile] = {}
 
@@ -105,8 +109,8 @@ class Staging:
         stored = {
             name: StoredFile(
                 digest=digest,
-                sha256=self._objects.sha256(digest),
-                size_bytes=self._objects.size(digest),
+                sha256=self.objects.sha256(digest),
+                size_bytes=self.objects.size(digest),
                 new_bytes=0,
             )
             for name, digest in sorted(files.items())
@@ -131,7 +135,7 @@ class Staging:
 
     def store_tree(self, files: StagedFiles) -> StoredTree:
         """Store a tree of files that were taken in and flushed."""
-        return self._objects.put_tree_from(files.entries)
+        return self.objects.put_tree_from(files.entries)
 
 
 @final

@@ -184,7 +184,7 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
             held = self.resolve(f"{view.model}@{stable}")
             results += (self._environment_gate(held, view),)
         if beside:
-            results += (self._conflict_gate(view, self.resolve(beside)),)
+            results += (_conflict_gate(view, self.resolve(beside)),)
         if view.release is not None:
             verdict = view.release.verdict
         return CheckReport(label=view.label, results=results, verdict=verdict)
@@ -215,17 +215,6 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
             actual = fit.conflict or "could not be resolved offline"
         return GateResult(
             gate="environment", has_passed=bool(fit.does_resolve), actual=actual, needed=needed
-        )
-
-    def _conflict_gate(self, view: VersionView, beside: VersionView) -> GateResult:
-        conflict = conflict_between(
-            view.manifest.environment.requirements, beside.manifest.environment.requirements
-        )
-        return GateResult(
-            gate=f"environment with {beside.label}",
-            has_passed=not conflict,
-            actual=conflict or "no conflict",
-            needed="one environment fits both",
         )
 
     @override
@@ -303,6 +292,18 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
     @override
     def channel_at(self, model: str, channel: str, moment: datetime) -> ChannelMove | None:
         return self._parts.catalog.channel_at(model, channel, moment)
+
+
+def _conflict_gate(view: VersionView, beside: VersionView) -> GateResult:
+    conflict = conflict_between(
+        view.manifest.environment.requirements, beside.manifest.environment.requirements
+    )
+    return GateResult(
+        gate=f"environment with {beside.label}",
+        has_passed=not conflict,
+        actual=conflict or "no conflict",
+        needed="one environment fits both",
+    )
 
 
 def _log_row(entry: LogEntry, channels: tuple[str, ...]) -> LogRow:
