@@ -8,6 +8,7 @@ from typing import Final, final
 
 from stemma.hub.local_parts import LocalParts
 from stemma.protocols.mlflow.app import Guard, MlflowApplication
+from stemma.protocols.mlflow.gathering import SmallFiles
 from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.signing import load_key
 from stemma.protocols.mlflow.table import ROUTES
@@ -42,15 +43,20 @@ def tracking_application(parts: LocalParts, guard: Guard) -> Iterator[MlflowAppl
     """Yield the application; at the end, what was handed in is written."""
     state = parts.root / STATE_FOLDER
     UploadFolder(state / "tmp").remove_expired(parts.clock().timestamp())
-    with closing(Ingest(parts.database)) as ingest:
+    ports = HubPorts(parts)
+    with (
+        closing(Ingest(parts.database)) as ingest,
+        closing(SmallFiles(parts.objects, ingest, ports.writing)) as small_files,
+    ):
         services = Services(
             database=parts.database,
             ingest=ingest,
             objects=parts.objects,
+            small_files=small_files,
             catalog=parts.catalog,
             clock=parts.clock,
             temporary=state / "tmp",
             secret=load_key(state / _KEY_FILE),
-            ports=HubPorts(parts),
+            ports=ports,
         )
         yield MlflowApplication(services, ROUTES, guard)

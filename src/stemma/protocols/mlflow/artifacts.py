@@ -21,7 +21,7 @@ from stemma.domain.logged_model import parse_logged_model_id
 from stemma.domain.tracking import parse_run_id
 from stemma.protocols.mlflow.artifact_paths import Place, artifact_uri, parse_file, parse_place
 from stemma.protocols.mlflow.ports import Services
-from stemma.protocols.mlflow.receiving import IN_MEMORY_BYTES, keep, received
+from stemma.protocols.mlflow.receiving import IN_MEMORY_BYTES, keep_all, received
 from stemma.protocols.mlflow.recorded import recorded_entries, recorded_file
 from stemma.protocols.mlflow.routes import MlflowRequest, MlflowRoute, Needs
 from stemma.protocols.mlflow.sending import send_file
@@ -125,7 +125,7 @@ async def take_file(request: MlflowRequest, place: Place) -> None:
     if not announced.isdecimal() or int(announced) > IN_MEMORY_BYTES:
         await request.services.read(partial(check_place, place))
     async with received(request.stream(), request.services.temporary) as body:
-        await anyio.to_thread.run_sync(keep, request.services, place, body)
+        await keep_all(request.services, place, body)
 
 
 def check_place(place: Place, connection: Connection) -> None:

@@ -22,7 +22,7 @@ from stemma.domain.logged_model import parse_logged_model_id
 from stemma.domain.tracking import parse_run_id
 from stemma.protocols.mlflow.artifact_paths import Place, base_name, parse_file, parse_place
 from stemma.protocols.mlflow.artifacts import check_place, find_file, place_of, take_file
-from stemma.protocols.mlflow.receiving import Received, keep, save_part
+from stemma.protocols.mlflow.receiving import keep, save_part
 from stemma.protocols.mlflow.routes import MlflowRequest, MlflowRoute, Needs, Response
 from stemma.protocols.mlflow.sending import send_file
 from stemma.protocols.mlflow.signing import LIFETIME_LIMIT_SECONDS, check_signature, sign
@@ -191,7 +191,7 @@ async def signed_upload(request: MlflowRequest) -> object:
 
 def _join(request: MlflowRequest, place: Place, parts: list[Part]) -> None:
     with Joined(parts) as joined:
-        keep(request.services, place, Received(stream=joined, size_bytes=joined.size_bytes))
+        keep(request.services, place, joined, joined.size_bytes)
 
 
 def _target(request: MlflowRequest, client_path: str) -> Place:

@@ -23,6 +23,7 @@ import anyio.to_thread
 from stemma.catalog.service import CatalogService
 from stemma.db.engine import Connection, Database
 from stemma.domain.registry import ModelVersion, RegisteredModel
+from stemma.protocols.mlflow.gathering import SmallFiles
 from stemma.store.objects import ObjectStore
 from stemma.tracking.ingest import Ingest
 
@@ -71,6 +72,7 @@ class Services:
         database: Rows, for reading.
         ingest: Group commit, for writing.
         objects: Content store.
+        small_files: Stores small files together.
         catalog: Versions, releases and channels.
         clock: Aware current time.
         temporary: Folder for files under way, on the disk of the store.
@@ -81,6 +83,7 @@ class Services:
     database: Database
     ingest: Ingest
     objects: ObjectStore
+    small_files: SmallFiles
     catalog: CatalogService
     clock: Callable[[], datetime]
     temporary: Path

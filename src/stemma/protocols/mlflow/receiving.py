@@ -11,10 +11,11 @@ It decides nothing about places; see ``artifact_paths``.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ import anyio.to_thread
 
 from stemma.db.engine import Connection
 from stemma.domain.artifact import Artifact
-from stemma.domain.digest import Algorithm, Digest
+from stemma.domain.digest import Algorithm
 from stemma.protocols.mlflow.artifact_paths import Place
 from stemma.protocols.mlflow.ports import Services
 from stemma.store.backends.files import translated_os_errors
@@ -133,25 +134,34 @@ def _new_file(path: Path) -> io.FileIO:
     return io.FileIO(path, "xb")
 
 
-def keep(services: Services, place: Place, body: Received) -> StoredFile:
-    """Store a body and write its row; durable when it returns.  For a worker thread.
+async def keep_all(services: Services, place: Place, body: Received) -> None:
+    """Store a body and write its row; durable when it returns.
 
     Raises:
         StemmaError: As for ``artifacts.put``; what was stored goes by garbage collection then.
     """
-    parents: Sequence[Digest] = ()
-    if body.size_bytes > IN_MEMORY_BYTES:
-        with services.database.read() as connection:
-            parents = artifacts.relatives(connection, place.owner, place.path)
+    if isinstance(body.stream, io.BytesIO):
+        submitted = services.small_files.submit(
+            body.stream.getvalue(), partial(_row_writer, services, place)
+        )
+        await asyncio.wrap_future(submitted)
+    else:
+        await anyio.to_thread.run_sync(keep, services, place, body.stream, body.size_bytes)
+
+
+def keep(services: Services, place: Place, stream: io.RawIOBase, size_bytes: int) -> None:
+    """Store an open file and write its row; durable when it returns.  For a worker thread.
+
+    Raises:
+        StemmaError: As for ``artifacts.put``; what was stored goes by garbage collection then.
+    """
+    with services.database.read() as connection:
+        parents = artifacts.relatives(connection, place.owner, place.path)
     with services.ports.writing():
         batch = Batch(services.objects.backend, services.objects.index)
-        if isinstance(body.stream, io.BytesIO):
-            stored = batch.add_stream(body.stream)
-        else:
-            stored = batch.add_open(body.stream, body.size_bytes, name=place.path, parents=parents)
+        stored = batch.add_open(stream, size_bytes, name=place.path, parents=parents)
         batch.flush()
         services.ingest.run(_row_writer(services, place, stored))
-    return stored
 
 
 def _row_writer(

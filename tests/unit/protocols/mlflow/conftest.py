@@ -21,6 +21,7 @@ from stemma.domain.logged_model import LoggedModelState
 from stemma.domain.run import RunStart, RunState
 from stemma.hub.local import LocalHub
 from stemma.protocols.mlflow.app import MlflowApplication
+from stemma.protocols.mlflow.gathering import SmallFiles
 from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.table import ROUTES
 from stemma.server.mlflow_wiring import HubPorts
@@ -160,6 +161,14 @@ class LockPort:
         return self.lock.shared()
 
 
+def _objects(database: Database, folder: Path) -> ObjectStore:
+    return ObjectStore(LocalBackend(folder / "objects"), SqlChunkIndex(database, ChunkLocation))
+
+
+def _small_files(database: Database, folder: Path, ingest: Ingest) -> SmallFiles:
+    return SmallFiles(_objects(database, folder), ingest, StoreLock(folder).shared)
+
+
 @pytest.fixture
 def ask(tmp_path: Path) -> Iterator[Asker]:
     """Return who asks the application of an empty project."""
@@ -169,14 +178,14 @@ def ask(tmp_path: Path) -> Iterator[Asker]:
     with (
         Database.open(f"sqlite:///{folder}/stemma.db", may_create=True) as database,
         closing(Ingest(database)) as ingest,
+        closing(_small_files(database, folder, ingest)) as small_files,
     ):
-        objects = ObjectStore(
-            LocalBackend(folder / "objects"), SqlChunkIndex(database, ChunkLocation)
-        )
+        objects = _objects(database, folder)
         services = Services(
             database=database,
             ingest=ingest,
             objects=objects,
+            small_files=small_files,
             catalog=CatalogService(database, objects, clock=clock),
             clock=clock,
             temporary=folder / "tmp",
@@ -227,12 +236,17 @@ class HubAsker:
 def project(tmp_path: Path) -> Iterator[HubAsker]:
     """Return who asks the application of a whole project, beside its hub."""
     init_project(tmp_path)
-    with closing(open_hub(tmp_path)) as hub, closing(Ingest(hub.parts.database)) as ingest:
+    with (
+        closing(open_hub(tmp_path)) as hub,
+        closing(Ingest(hub.parts.database)) as ingest,
+        closing(SmallFiles(hub.parts.objects, ingest, hub.parts.writing)) as small_files,
+    ):
         parts, clock = hub.parts, Clock(datetime.now(UTC))
         services = Services(
             database=parts.database,
             ingest=ingest,
             objects=parts.objects,
+            small_files=small_files,
             catalog=parts.catalog,
             clock=clock,
             temporary=tmp_path / ".stemma" / "tmp",
