@@ -166,15 +166,10 @@ def _later(row: Row, number: int, moment: str) -> Row:
 
 def _series(row: Row, number: int) -> Row:
     value = value_of(number) if row["name"] == "accuracy" else row["value"]
-    names = list(metric_series.columns.keys())
-    identifier = number * 100 + row["id"]
-    copy = {**row, "id": identifier, "run": _id(number), "value": value}
-    return {
-        **copy,
-        "row_check": number_check(
-            *(copy[name] for name in names if name not in {"id", "row_check"})
-        ),
-    }
+    copy = {**row, "id": number * 100 + row["id"], "run": _id(number), "value": value}
+    columns = [column.name for column in metric_series.columns]
+    values = (copy[name] for name in columns if name != "row_check")
+    return {**copy, "row_check": number_check(*values)}
 
 
 def _point(series: Row, step: int) -> Row:
