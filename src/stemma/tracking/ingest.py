@@ -95,7 +95,10 @@ class Ingest:
                     is_open = False
                     break
                 group.append(following)
-            self._write(group)
+            # Who gave up waiting meanwhile is not written for; from here on nobody can.
+            group = [member for member in group if member[1].set_running_or_notify_cancel()]
+            if group:
+                self._write(group)
 
     def _write(self, group: list[_Waiting]) -> None:
         try:
