@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ from stemma.protocols.mlflow.errors import NO_TOKEN
 from stemma.protocols.mlflow.routes import target_of
 
 MAX_BODY_BYTES: Final = 64 * 1024
+_START_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,9 +237,12 @@ class ControlServer:
         self._thread = threading.Thread(target=self._server.run, name="control", daemon=True)
 
     def start(self) -> None:
-        """Listen."""
+        """Listen; returns once it does."""
         self._socket.unlink(missing_ok=True)
         self._thread.start()
+        end = time.monotonic() + _START_SECONDS
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
 
     def stop(self) -> None:
         """Let requests under way end, and end."""
