@@ -220,6 +220,7 @@ model_versions: Final = Table(
     text_column("version"),
     text_column("row_digest"),
     PrimaryKeyConstraint("name", "number"),
+    Index(None, "name", "version"),
     Index(None, "run"),
     Index(None, "manifest"),
 )

@@ -371,6 +371,7 @@ def _make_model_versions() -> None:
         sa.PrimaryKeyConstraint("name", "number", name="pk_model_versions"),
     )
     op.create_index("ix_model_versions_manifest", "model_versions", ["manifest"])
+    op.create_index("ix_model_versions_name_version", "model_versions", ["name", "version"])
     op.create_index("ix_model_versions_run", "model_versions", ["run"])
     op.create_table(
         "model_version_tags",
