@@ -81,6 +81,7 @@ class Reader:
         *,
         cached_bytes: int = _CACHED_BYTES,
         threads: int | None = None,
+        ahead_bytes: int = _AHEAD_BYTES,
     ) -> None:
         """Start with an empty cache of frames.
 
@@ -89,7 +90,9 @@ class Reader:
             index: Where chunks are found.
             cached_bytes: How much of what was read is kept.
             threads: How many read ahead in a file; as many as pay if not given, 0 for none.
+            ahead_bytes: How much of a file waits to be taken.
         """
+        self._ahead_bytes = ahead_bytes
         self._threads = worker_threads() if threads is None else threads
         self._backend = backend
         self._index = index
@@ -187,7 +190,7 @@ class Reader:
             (run,) = self._runs(recipe, start, stop)
             yield from self._read_run(run, is_passing=is_passing)
             return
-        lane: Lane[list[bytes]] = Lane(threads=self._threads, limit_bytes=_AHEAD_BYTES)
+        lane: Lane[list[bytes]] = Lane(threads=self._threads, limit_bytes=self._ahead_bytes)
         try:
             for run in self._runs(recipe, start, stop):
                 lane.put(partial(self._read_run, run, is_passing=is_passing), run.size_bytes)

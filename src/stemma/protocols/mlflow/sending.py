@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -20,9 +21,13 @@ from stemma.domain.artifact import Artifact
 from stemma.protocols.mlflow.byte_ranges import UnsatisfiableRangeError, parse_range
 from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.routes import MlflowRequest, Response
+from stemma.store.objects import ObjectStore
 from stemma.store.ranges import stream_range
+from stemma.store.reading import Reader
 
 _BLOCK_BYTES: Final = 1 << 20
+_CACHED_BYTES: Final = 32 << 20
+_AHEAD_BYTES: Final = 4 << 20
 _BYTES: Final = "application/octet-stream"
 
 
@@ -40,7 +45,7 @@ async def send_file(request: MlflowRequest, artifact: Artifact) -> Response:
         return Response(status=416, media_type=_BYTES, headers=headers)
     if asked is None:
         status, size_bytes = 200, artifact.size_bytes
-        pieces = request.services.objects.stream(artifact.file)
+        pieces = _reader(request.services.objects).stream(artifact.file)
     else:
         status, size_bytes = 206, asked.size_bytes
         headers["content-range"] = asked.said_of(artifact.size_bytes)
@@ -59,7 +64,15 @@ def _wanted_range(request: MlflowRequest, etag: str) -> str:
 def _stretch(
     services: Services, artifact: Artifact, start: int, size_bytes: int
 ) -> Iterator[bytes]:
-    return stream_range(services.objects.reader, artifact.file, start, size_bytes)
+    return stream_range(_reader(services.objects), artifact.file, start, size_bytes)
+
+
+@lru_cache(maxsize=4)
+def _reader(objects: ObjectStore) -> Reader:
+    """Return what downloads are read with: many go on at once, each reads a little ahead."""
+    return Reader(
+        objects.backend, objects.index, cached_bytes=_CACHED_BYTES, ahead_bytes=_AHEAD_BYTES
+    )
 
 
 def _next_block(pieces: Iterator[bytes]) -> bytes:
