@@ -65,14 +65,14 @@ def select_many(
 
 
 def read_many(
-    connection: Connection, table: Table, column: str, keys: Sequence[str]
+    connection: Connection, table: Table, column: str, keys: Sequence[str], **equal: str | int
 ) -> list[tuple[Any, ...]]:
     """Return as ``select_many``, but as plain tuples: for thousands of rows, at half the cost.
 
     Raises:
         IntegrityError: If a row is not what was written.
     """
-    cursor = _selected(connection, table, column, keys, {}).cursor
+    cursor = _selected(connection, table, column, keys, equal).cursor
     rows = list(cursor.fetchall())
     check_rows(table, rows)
     return rows

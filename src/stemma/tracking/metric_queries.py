@@ -17,9 +17,9 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, select, tuple_
+from sqlalchemy import Connection, and_, bindparam, func, select, tuple_
 
-from stemma.db.bulk import Values, insert_many, read_many, select_many
+from stemma.db.bulk import Values, insert_many, read_many
 from stemma.db.rows import check, check_all, check_part, number_check
 from stemma.db.tables import runs
 from stemma.db.tracking_tables import metric_points, metric_series
@@ -79,10 +79,12 @@ class State(NamedTuple):
 def find_state(connection: Connection, run: str, names: Collection[str]) -> State:
     """Return a run with those of its metrics; one statement for one metric, else two."""
     if len(names) > 1:
-        found = select_many(connection, metric_series, "name", list(names), run=run)
-        return State(
-            queries.find_row(connection, run), {row.name: _to_series(row) for row in found}
-        )
+        found = read_many(connection, metric_series, "name", list(names), run=run)
+        series = {
+            name: Series(number, _rank(step, moment, value))
+            for number, _, name, step, moment, value, _ in found
+        }
+        return State(queries.find_row(connection, run), series)
     (name,) = names
     row = connection.execute(_RUN_AND_SERIES, {"run": run, "name": name}).one_or_none()
     if row is None:
@@ -111,7 +113,7 @@ def add_points(
     ids = {name: series.id for name, series in known.items()}
     if len(ids) < len(names):
         last = connection.execute(_LAST_SERIES).scalar_one() or 0
-        ids.update(zip(names.keys() - ids.keys(), range(last + 1, _MANY), strict=False))
+        ids.update(zip(sorted(names.keys() - ids.keys()), range(last + 1, _MANY), strict=False))
     values = [_kept(point[1]) for point in points]
     latest = {name: series.latest for name, series in known.items()}
     changed: set[str] = set()
@@ -123,9 +125,10 @@ def add_points(
         if name not in latest or rank > latest[name]:
             latest[name] = rank
             changed.add(name)
-    series = [_series_row(ids[name], run, name, latest[name]) for name in changed]
+    series = [_series_row(ids[name], run, name, latest[name]) for name in sorted(changed)]
+    # In the order of the table, each page of it is written once.
     insert_many(connection, metric_series, series, replaces=True, keeps=("run", "name"))
-    insert_many(connection, metric_points, rows)
+    insert_many(connection, metric_points, sorted(rows))
 
 
 def log_points(connection: Connection, run: str, points: Sequence[Point]) -> None:
@@ -167,10 +170,6 @@ def history(
     found = check_all(metric_points, connection.execute(query, values))
     marks = [HistoryMark(row.step, row.logged_at_us, row.value_bits) for row in found]
     return [(Point(name, _value(mark.value_bits), *mark[:2]), mark) for mark in marks]
-
-
-def _to_series(row: Row[Any]) -> Series:
-    return Series(row.id, _rank(row.step, row.logged_at_us, row.value))
 
 
 def _rank(step: int, moment: int, value: float | None) -> _Latest:
