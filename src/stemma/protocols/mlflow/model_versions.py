@@ -207,6 +207,7 @@ ROUTES: Final = (
         path=f"{_ROOT}/create",
         handler=create,
         needs=Needs.WRITE,
+        is_whole=False,
         remark="files of a run or a logged model of this server only",
     ),
     MlflowRoute(method="GET", path=f"{_ROOT}/get", handler=get, needs=Needs.READ),
@@ -223,6 +224,7 @@ ROUTES: Final = (
         path=f"{_ROOT}/transition-stage",
         handler=transition,
         needs=Needs.WRITE,
+        is_whole=False,
         remark="`Production` takes releases only, and moves the channel `stable`",
     ),
     MlflowRoute(
@@ -230,6 +232,7 @@ ROUTES: Final = (
         path=f"{_ROOT}/delete",
         handler=delete,
         needs=Needs.WRITE,
+        is_whole=False,
         remark="a release stays: 409",
     ),
     MlflowRoute(method="POST", path=f"{_ROOT}/set-tag", handler=set_tag, needs=Needs.WRITE),

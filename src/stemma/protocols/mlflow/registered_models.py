@@ -219,6 +219,7 @@ ROUTES: Final = (
         path=f"{_ROOT}/rename",
         handler=rename,
         needs=Needs.WRITE,
+        is_whole=False,
         remark="only while it has no release",
     ),
     MlflowRoute(
@@ -226,6 +227,7 @@ ROUTES: Final = (
         path=f"{_ROOT}/delete",
         handler=delete,
         needs=Needs.WRITE,
+        is_whole=False,
         remark="only while it has no release",
     ),
     MlflowRoute(
@@ -249,6 +251,7 @@ ROUTES: Final = (
         path=f"{_ROOT}/alias",
         handler=set_alias,
         needs=Needs.WRITE,
+        is_whole=False,
         remark="kept as a channel: lower case, `-` for `_`; `stable` takes releases only",
     ),
     MlflowRoute(method="DELETE", path=f"{_ROOT}/alias", handler=delete_alias, needs=Needs.WRITE),
