@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import Final, final
 
+from stemma.domain.errors import StemmaError
 from stemma.hub.local_parts import LocalParts
+from stemma.hub.run_telling import tell_runs
 from stemma.protocols.mlflow.app import Guard, MlflowApplication
 from stemma.protocols.mlflow.gathering import SmallFiles
 from stemma.protocols.mlflow.ports import Services
@@ -43,6 +45,8 @@ def tracking_application(parts: LocalParts, guard: Guard) -> Iterator[MlflowAppl
     """Yield the application; at the end, what was handed in is written."""
     state = parts.root / STATE_FOLDER
     UploadFolder(state / "tmp").remove_expired(parts.clock().timestamp())
+    with suppress(StemmaError):  # a damaged row is doctor's affair, and stops no server
+        tell_runs(parts)
     ports = HubPorts(parts)
     with (
         closing(Ingest(parts.database)) as ingest,

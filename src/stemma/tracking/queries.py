@@ -99,7 +99,7 @@ def running_runs(connection: Connection) -> list[RunRecord]:
 def untold_runs(connection: Connection) -> list[RunRecord]:
     """Return the runs of models that have no tags, which every run gets at its start."""
     is_told = exists(select(1).select_from(run_tags).where(run_tags.c.run == runs.c.id))
-    query = select(runs).where(runs.c.model != "", ~is_told).order_by(runs.c.id)
+    query = select(runs).where(runs.c.model > "", ~is_told).order_by(runs.c.id)
     return _records(connection.execute(query).all())
 
 
