@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from stemma.hub.base import Hub
     from stemma.hub.delivery import DeliveryVerbs
+    from stemma.hub.local_parts import LocalParts
     from stemma.hub.remotes import RemoteVerbs
     from stemma.hub.tokens import TokenVerbs
 
@@ -64,6 +65,19 @@ def opened_remotes() -> Iterator[RemoteHub]:
     """
     with opened_hub() as hub:
         yield cast("RemoteHub", hub)
+
+
+@contextmanager
+def opened_parts() -> Iterator[LocalParts]:
+    """Open the project's services for an import or export, and close them at the end.
+
+    Raises:
+        NoProjectError: If there is no project here or above.
+    """
+    # Loaded here: opening costs half a second of imports that --help must not pay.
+    wiring = importlib.import_module("stemma.server.wiring")
+    with closing(wiring.open_hub()) as hub:
+        yield hub.parts
 
 
 @contextmanager

@@ -49,12 +49,13 @@ from stemma.domain.tracking import (
     RunInput,
 )
 from stemma.store.hashing import hash_bytes
+from stemma.tracking.imports import FILES_TAG, LEFT_TAG, STATE_TAG
 
 _SKOPS: Final = "model.skops"
 _CLASS_TAG: Final = "estimator_class"
 _REMOTE_TAG: Final = "mlflow.source.git.repoURL"
 _BRANCH_TAG: Final = "mlflow.source.git.branch"
-_OWN_TAGS: Final = "mlflow."
+_OWN_TAGS: Final = ("mlflow.", STATE_TAG, FILES_TAG, LEFT_TAG)
 _LICENCE_TAGS: Final = ("licence", "license")
 _METADATA_LIMIT: Final = 1000
 _ROLES: Final = {

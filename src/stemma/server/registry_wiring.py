@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from typing import final
 
-from stemma.catalog.channel_verbs import not_released
 from stemma.domain.errors import NotFoundError
 from stemma.domain.registry import ModelVersion, RegisteredModel
-from stemma.domain.release import STABLE
-from stemma.hub.adopting import adopt_version
+from stemma.hub.aliasing import point_alias
 from stemma.hub.local import LocalHub
 from stemma.hub.local_parts import LocalParts
 
@@ -34,25 +32,7 @@ class RegistryBridge:
             ConflictError: If the channel is ``stable`` and the version is not released.
             InvalidInputError: If no channel may be called that, or the files cannot be adopted.
         """
-        hub = LocalHub(self._parts)
-        label = f"version {version.number} of {model.name}"
-        hub.check_channel(model.model, alias)
-        if version.version:
-            hub.move_channel(
-                model.model,
-                alias,
-                f"{model.model}@{version.version}",
-                reason=f"alias of {label}",
-                moved_by=by,
-            )
-            return
-        if alias == STABLE:
-            raise not_released(model.model, label)
-        run = adopt_version(self._parts, model, version).run
-        if run.manifest is not None:
-            self._parts.catalog.move_channel_to_candidate(
-                model.model, alias, (run.id, run.manifest), moved_by=by or self._parts.user
-            )
+        point_alias(self._parts, model, alias, version, by)
 
     def drop(self, model: RegisteredModel, alias: str, by: str) -> None:
         """Remove a channel; none is fine."""
