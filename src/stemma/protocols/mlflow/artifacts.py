@@ -59,6 +59,12 @@ class ListModelArtifacts(msgspec.Struct, frozen=True, kw_only=True):
     artifact_directory_path: str = ""
 
 
+class AskedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Which file of a logged model is asked for."""
+
+    artifact_file_path: str = ""
+
+
 class ListPlace(msgspec.Struct, frozen=True, kw_only=True):
     """Which folder is asked for, by its place."""
 
@@ -102,6 +108,22 @@ async def download(request: MlflowRequest) -> object:
     """Send a file."""
     place = parse_file(request.path["artifact_path"])
     return await send_file(request, await find_file(request.services, place.owner, place.path))
+
+
+async def download_of_run(request: MlflowRequest) -> object:
+    """Send a file of a run, as MLflow's pages ask for it."""
+    asked = await request.body(ListArtifacts)
+    run = parse_run_id(asked.run_id or asked.run_uuid)
+    return await send_file(request, await find_file(request.services, run, asked.path))
+
+
+async def download_of_model(request: MlflowRequest) -> object:
+    """Send a file of a logged model, as MLflow's pages ask for it."""
+    asked = await request.body(AskedFile)
+    model = parse_logged_model_id(request.path["model_id"])
+    return await send_file(
+        request, await find_file(request.services, model, asked.artifact_file_path)
+    )
 
 
 async def upload(request: MlflowRequest) -> object:
@@ -201,6 +223,13 @@ ROUTES: Final = (
         method="GET",
         path="/api/2.0/mlflow/logged-models/{model_id}/artifacts/directories",
         handler=list_of_model,
+        needs=Needs.READ,
+    ),
+    MlflowRoute(method="GET", path="/get-artifact", handler=download_of_run, needs=Needs.READ),
+    MlflowRoute(
+        method="GET",
+        path="/ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files",
+        handler=download_of_model,
         needs=Needs.READ,
     ),
 )
