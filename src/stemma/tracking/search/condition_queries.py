@@ -104,9 +104,8 @@ def part_of(source: Source, part: FromClause, entity: Entity, key: str) -> Claus
     return and_(*same, part.c.key == key)
 
 
-def value_condition(part: FromClause, condition: Condition, dialect: str) -> Clause:
+def value_condition(column: ColumnElement[Any], condition: Condition, dialect: str) -> Clause:
     """Return that the value of a metric, param or tag compares so."""
-    column = part.c.value
     if condition.comparison in {Comparison.IS_NULL, Comparison.IS_NOT_NULL}:
         return true()
     if condition.field.entity is Entity.METRIC:
@@ -157,7 +156,7 @@ def _part_condition(source: Source, condition: Condition, dialect: str) -> Claus
         compared = text_condition(part.c[key], condition.comparison, condition.value, dialect)
         return exists().where(*same, compared)
     found = exists().where(
-        part_of(source, part, entity, key), value_condition(part, condition, dialect)
+        part_of(source, part, entity, key), value_condition(part.c.value, condition, dialect)
     )
     return ~found if condition.comparison is Comparison.IS_NULL else found
 

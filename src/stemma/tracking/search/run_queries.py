@@ -7,11 +7,13 @@ Invariants:
 
 A first key that not every run has splits the order into phases (a number, NaN, nothing), each a
 statement of its own that an index serves in order; one statement with a rank would sort every
-run of the experiment for its first page.
+run of the experiment for its first page.  Where few runs come into question, from a metric or
+from small experiments, the runs are read first instead; what is found is the same.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -23,6 +25,7 @@ from sqlalchemy import (
     Select,
     case,
     exists,
+    func,
     literal,
     select,
 )
@@ -33,6 +36,7 @@ from stemma.domain.run import RunState
 from stemma.tracking.search.condition_queries import (
     Source,
     compile_condition,
+    number_condition,
     part_of,
     value_condition,
 )
@@ -75,6 +79,17 @@ _SOURCE: Final = Source(
     runs=frozenset({"id"}),
 )
 _KINDS: Final = {Kind.NUMBER: float}
+FEW: Final = 1_000
+"""So many runs are sorted faster than an index over all runs is searched for them."""
+_SELECTIVE: Final = frozenset(
+    {
+        Comparison.EQUAL,
+        Comparison.LESS,
+        Comparison.AT_MOST,
+        Comparison.GREATER,
+        Comparison.AT_LEAST,
+    }
+)
 
 
 class Found(NamedTuple):
@@ -104,7 +119,12 @@ class _Phase:
 
 
 def find_runs(
-    connection: Connection, experiments: Sequence[int] | None, search: Search, start: Mark | None
+    connection: Connection,
+    experiments: Sequence[int] | None,
+    search: Search,
+    start: Mark | None,
+    *,
+    few_limit: int = FEW,
 ) -> list[Found]:
     """Return one run more than a page of them, when there are so many.
 
@@ -113,6 +133,7 @@ def find_runs(
         experiments: Where to look; ``None`` for everywhere.
         search: What for.
         start: Where the page before ended.
+        few_limit: So many runs are few; what is found does not depend on it.
 
     Raises:
         InvalidInputError: If the filter, the order or ``start`` cannot be.
@@ -120,19 +141,21 @@ def find_runs(
     dialect = connection.dialect.name
     conditions = resolve(RUN_FIELDS, search.filter)
     order = resolve_order(RUN_FIELDS, search.order)
+    where = _scope(experiments, search)
+    few = _few(connection, conditions, order, few_limit)
+    if few is None:
+        few = _all_when_few(connection, where, order, few_limit)
+    if few is not None:
+        where.append(_among(few, dialect))
     found: list[Found] = []
-    for phase in _phases(order, conditions, dialect):
+    for phase in _phases(order, conditions, dialect, is_small=few is not None):
         if start is not None and phase.number < start.phase:
             continue
         if len(found) > search.page_size:
             break
         rest = [item for item in conditions if item not in phase.taken]
         clauses = [compile_condition(_SOURCE, item, dialect) for item in rest]
-        query = (
-            _query(phase, experiments, search)
-            .where(*clauses)
-            .limit(search.page_size + 1 - len(found))
-        )
+        query = _query(phase).where(*where, *clauses).limit(search.page_size + 1 - len(found))
         if start is not None and phase.number == start.phase:
             check_values(start, [key.kind for key in phase.keys])
             query = query.where(after(phase.keys, start.values))
@@ -143,29 +166,75 @@ def find_runs(
     return found
 
 
-def _query(
-    phase: _Phase, experiments: Sequence[int] | None, search: Search
-) -> Select[tuple[Any, ...]]:
-    query = select(
-        runs.c.id, *(key.expression.label(f"key_{index}") for index, key in enumerate(phase.keys))
-    ).select_from(phase.source)
+def _scope(experiments: Sequence[int] | None, search: Search) -> list[ColumnElement[bool]]:
+    """Return where a search looks."""
+    where: list[ColumnElement[bool]] = []
     if experiments is not None:
-        is_one = len(experiments) == 1
-        query = query.where(
-            runs.c.experiment == experiments[0] if is_one else runs.c.experiment.in_(experiments)
-        )
+        column = runs.c.experiment
+        is_one = len(experiments) == 1  # "=" lets SQLite read an index in order, IN does not
+        where.append(column == experiments[0] if is_one else column.in_(experiments))
     if search.model:
-        query = query.where(runs.c.model == search.model)
+        where.append(runs.c.model == search.model)
     if search.view is not View.ALL:
         is_kept = search.view is View.ACTIVE_ONLY
-        query = query.where(
-            runs.c.deleted_at.is_(None) if is_kept else runs.c.deleted_at.is_not(None)
+        where.append(runs.c.deleted_at.is_(None) if is_kept else runs.c.deleted_at.is_not(None))
+    return where
+
+
+def _few(
+    connection: Connection, conditions: Sequence[Condition], order: Sequence[Key], few_limit: int
+) -> list[str] | None:
+    """Return the runs that a condition on a metric leaves, of the one that leaves fewest.
+
+    ``None`` when none leaves few.  A condition on what is ordered by is not asked: the index
+    serves both at once.
+    """
+    limit = few_limit if len(conditions) == 1 else 3 * few_limit  # the others may leave fewer still
+    best: list[str] | None = None
+    for item in conditions:
+        is_led = bool(order) and item.field == order[0].field
+        if item.field.entity is not Entity.METRIC or item.comparison not in _SELECTIVE or is_led:
+            continue
+        query = select(metric_series.c.run).where(
+            metric_series.c.name == item.field.key,
+            number_condition(metric_series.c.value, item.comparison, item.value),
         )
-    return query.where(*phase.conditions).order_by(*(direction(key) for key in phase.keys))
+        found = list(connection.execute(query.limit(max(limit, 0) + 1)).scalars())
+        if len(found) <= limit and (best is None or len(found) < len(best)):
+            best = found
+    return best
+
+
+def _all_when_few(
+    connection: Connection,
+    where: Sequence[ColumnElement[bool]],
+    order: Sequence[Key],
+    few_limit: int,
+) -> list[str] | None:
+    """Return all runs that are looked at by a search in the order of a metric, when few."""
+    if not order or order[0].field.entity is not Entity.METRIC:
+        return None
+    query = select(runs.c.id).where(*where).limit(max(few_limit, 0) + 1)
+    found = list(connection.execute(query).scalars())
+    return found if len(found) <= few_limit else None
+
+
+def _among(ids: Sequence[str], dialect: str) -> ColumnElement[bool]:
+    """Return that a run is one of these; to SQLite a list is one value, so that it is fast."""
+    if dialect != "sqlite":
+        return runs.c.id.in_(ids)
+    listed = func.json_each(json.dumps(ids)).table_valued("value")
+    return runs.c.id.in_(select(listed.c.value))
+
+
+def _query(phase: _Phase) -> Select[tuple[Any, ...]]:
+    keys = (key.expression.label(f"key_{index}") for index, key in enumerate(phase.keys))
+    query = select(runs.c.id, *keys).select_from(phase.source).where(*phase.conditions)
+    return query.order_by(*(direction(key) for key in phase.keys))
 
 
 def _phases(
-    order: Sequence[Key], conditions: Sequence[Condition], dialect: str
+    order: Sequence[Key], conditions: Sequence[Condition], dialect: str, *, is_small: bool
 ) -> Iterator[_Phase]:
     """Yield the parts of an order."""
     if not order or not order[0].field.is_nullable:
@@ -184,18 +253,20 @@ def _phases(
     joined = runs.join(part, is_its)
     # The filter's conditions on the same thing are asked of the joined row.
     same = tuple(item for item in conditions if item.field == first.field and _needs(item))
-    on_same = tuple(value_condition(part, item, dialect) for item in same)
     is_metric = entity is Entity.METRIC
-    expression = part.c.value if is_metric else as_text(part.c.value, dialect)
+    # An expression is in no index, so that the engine begins with the runs.
+    column = part.c.value + 0.0 if is_metric and is_small else part.c.value
+    on_same = tuple(value_condition(column, item, dialect) for item in same)
+    expression = column if is_metric else as_text(column, dialect)
     value = SortKey(
         expression=expression,
         is_ascending=first.is_ascending,
         kind=_KINDS.get(first.field.kind, str),
     )
-    numbers = (*on_same, part.c.value.is_not(None)) if is_metric else on_same
+    numbers = (*on_same, column.is_not(None)) if is_metric else on_same
     yield _phase(0, joined, rest, dialect, numbers, (value,), same)
     if is_metric and all(_lets_nan(item) for item in same):
-        yield _phase(1, joined, rest, dialect, (*on_same, part.c.value.is_(None)), (), same)
+        yield _phase(1, joined, rest, dialect, (*on_same, column.is_(None)), (), same)
     if not same:
         yield _phase(2, runs, rest, dialect, (~exists().where(is_its),))
 
