@@ -21,6 +21,7 @@ from typing import Final
 
 from stemma.catalog import queries
 from stemma.catalog import rows as build
+from stemma.catalog.adopted import has_run
 from stemma.catalog.delivery_queries import delivery_records
 from stemma.catalog.run_rows import insert_runs
 from stemma.db.engine import Connection
@@ -86,7 +87,7 @@ def remember(connection: Connection, digest: Digest, manifest: Manifest) -> bool
         return False
     queries.insert_manifest(connection, digest, manifest)
     row = build.run_values(digest, manifest)
-    if not queries.runs_by_prefix(connection, manifest.model, str(row["id"]), 1):
+    if not has_run(connection, str(row["id"])):
         insert_runs(connection, [row])
     return True
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, selec
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stemma.catalog import rows as build
+from stemma.catalog.adopted import let_go
 from stemma.db.forgetting import forget_runs
 from stemma.db.rows import REBUILD_HINT, Value, check, check_all, check_part, seal
 from stemma.db.schema import SEALED_TABLES, TRACKING_TABLES
@@ -177,8 +178,8 @@ def delete_candidates(connection: Connection, digests: Sequence[str]) -> None:
     """Forget candidates: their manifests' rows, their runs and curves, and a model left empty."""
     for start in range(0, len(digests), _BATCH_SIZE):
         batch = digests[start : start + _BATCH_SIZE]
-        of_batch = select(runs.c.id).where(runs.c.manifest.in_(batch))
-        forget_runs(connection, of_batch)
+        let_go(connection, batch)
+        forget_runs(connection, select(runs.c.id).where(runs.c.manifest.in_(batch)))
         connection.execute(delete(manifest_metrics).where(manifest_metrics.c.manifest.in_(batch)))
         connection.execute(delete(manifests).where(manifests.c.digest.in_(batch)))
     if digests:

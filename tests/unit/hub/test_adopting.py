@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from stemma.domain.registry import NewVersion
 from stemma.domain.run import RunStart, RunState
 from stemma.domain.tracking import Point, RunInput
 from stemma.hub.local import LocalHub
+from stemma.server.registry_wiring import RegistryBridge
 from stemma.server.wiring import init_project, open_hub
 from stemma.tracking import artifacts, logged_models, registry, run_log
 from stemma.tracking.logged_models import NewLoggedModel
@@ -208,4 +209,53 @@ def test_a_model_that_no_run_logged_is_released(hub: LocalHub) -> None:
     outcome = hub.release(ReleaseRequest(model="clf"))
     assert outcome.run == f"r-{model[2:]}"
     assert hub.get_run(outcome.run).start.model == "clf"
+    assert hub.doctor().is_healthy
+
+
+def test_a_candidate_that_expires_leaves_the_run_that_was_logged(hub: LocalHub) -> None:
+    """Asking for a dry release would delete a run, with all it logged, a month later."""
+    run = log(hub, "xgboost")
+    register(hub, run)
+    outcome = hub.release(ReleaseRequest(model="clf", is_dry_run=True))
+    catalog = hub.parts.catalog
+    later = hub.parts.clock() + timedelta(days=400)
+    assert catalog.forget_expired(later, lambda _: timedelta(days=1)) == [outcome.manifest]
+    with hub.parts.database.read() as connection:
+        data = run_log.run_data(connection, run)
+        version = registry.get_version(connection, "Clf", 1)
+    assert (data.record.start.model, data.params["C"], version.manifest) == ("", "0.5", None)
+    assert catalog.remember([outcome.manifest]) == [outcome.manifest]
+    assert hub.doctor().is_healthy
+    assert hub.release(ReleaseRequest(model="clf")).version == "1.0.0"
+
+
+def test_one_run_may_be_a_version_of_several_models(hub: LocalHub) -> None:
+    """The second model's release would be refused, or doctor would find fault with it."""
+    run = log(hub, "xgboost")
+    for name in ("A", "B"):
+        register(hub, run, name)
+        assert hub.release(ReleaseRequest(model=name.lower())).version == "1.0.0"
+    assert hub.resolve("b@1.0.0").manifest.provenance.run == run
+    assert hub.doctor().is_healthy
+
+
+def test_an_alias_follows_what_is_logged_after_it(hub: LocalHub) -> None:
+    """A challenger named during its run would lose its name with its last metric."""
+    run = log(hub, "xgboost", is_open=True)
+    register(hub, run)
+    bridge = RegistryBridge(hub.parts)
+    with hub.parts.database.read() as connection:
+        model = registry.get_model(connection, "Clf")
+        version = registry.get_version(connection, "Clf", 1)
+    bridge.point(model, "challenger", version, "ada")
+    first = hub.resolve("clf@challenger")
+    assert (first.version, first.manifest.provenance.run) == ("", run)
+    with hub.parts.database.write() as connection:
+        run_log.log_batch(connection, run, points=[Point("f1", 0.8, 0, 1)])
+    finish(hub, run)
+    hub.release(ReleaseRequest(model="clf"))
+    assert hub.resolve("clf@challenger").label == "clf@1.0.0"
+    assert {"accuracy", "f1"} == {m.key for m in hub.resolve("clf").manifest.evidence.metrics}
+    bridge.drop(model, "challenger", "ada")
+    bridge.drop(model, "challenger", "ada")
     assert hub.doctor().is_healthy
