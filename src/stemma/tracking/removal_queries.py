@@ -1,7 +1,8 @@
 """All the SQL of what is deleted and goes for good.
 
 Invariants:
-    * What a registered version is made of stays, and so does a run whose candidate is kept.
+    * What a registered version is made of stays, and so does a run whose candidate is kept, or
+      whose process still trains.
     * A function takes the connection of its caller's transaction and opens none.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, delete, exists, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, or_, select
 
 from stemma.db.forgetting import forget_runs
 from stemma.db.tables import manifests, runs
@@ -26,6 +27,7 @@ from stemma.db.tracking_tables import (
 )
 from stemma.domain.canonical import timestamp
 from stemma.domain.registry import ModelStage
+from stemma.domain.run import RunState
 
 _BATCH_SIZE: Final = 500
 _MODEL_TABLES: Final = (logged_model_params, logged_model_tags, logged_model_metrics)
@@ -37,8 +39,9 @@ def deleted_runs(connection: Connection, before: datetime) -> list[Row[Any, Any]
         model_versions.c.run == runs.c.id, model_versions.c.stage != ModelStage.DELETED.value
     )
     has_candidate = exists().where(manifests.c.digest == runs.c.manifest)
+    is_training = and_(runs.c.process != "", runs.c.state == RunState.RUNNING.value)
     query = select(runs.c.id, runs.c.deleted_at).where(
-        runs.c.deleted_at < timestamp(before), ~is_registered, ~has_candidate
+        runs.c.deleted_at < timestamp(before), ~is_registered, ~has_candidate, ~is_training
     )
     return list(connection.execute(query.order_by(runs.c.id)))
 

@@ -15,7 +15,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import NotFoundError
 from stemma.domain.run import RunStart
 from stemma.hub.local import LocalHub
-from stemma.server.wiring import init_project, open_hub
+from stemma.server.wiring import init_project, open_hub, rebuild_project
 from stemma.tracking import artifacts, experiments, logged_models, run_log
 
 DAY = timedelta(days=1)
@@ -97,6 +97,20 @@ def test_models_go_when_they_or_their_experiment_are_deleted(hub: LocalHub) -> N
     }
     assert [hub.parts.objects.has(file) for file in files] == [True, False, False]
     assert hub.doctor().findings == ()
+
+
+def test_a_rebuilt_database_still_names_the_files(hub: LocalHub) -> None:
+    """The next collection would remove what runs and models hold."""
+    run = make_run(hub)
+    file = put(hub, run, "a", b"kept")
+    root = hub.parts.root
+    hub.close()
+    rebuild_project(root)
+    with closing(open_hub(root)) as again:
+        again.collect_garbage(is_dry_run=False, grace_seconds=0)
+        with again.parts.database.read() as connection:
+            assert artifacts.get(connection, run, "a").file == file
+        assert again.parts.objects.read_bytes(file) == b"kept"
 
 
 def test_doctor_names_the_run_that_a_damaged_file_harms(hub: LocalHub) -> None:
