@@ -60,7 +60,8 @@ def _all_models(hub: Hub) -> list[ModelView]:
     """Return every model, those too of which no run has finished yet."""
     views = {view.name: view for view in hub.list_models()}
     for run in hub.list_runs(limit=_LOOKED_AT_RUNS):
-        if run.start.model not in views:
+        # What a tracking client logs is of no model until it is released.
+        if run.start.model and run.start.model not in views:
             views[run.start.model] = ModelView(
                 name=run.start.model, release_count=0, newest="", channels={}, newest_run=run
             )
@@ -120,7 +121,7 @@ def _newest_versions(hub: Hub, view: ModelView) -> list[str]:
 
 def _finished_runs(hub: Hub, model: str) -> list[RunRecord]:
     runs = hub.list_runs(model, limit=_LOOKED_AT_RUNS)
-    return [run for run in runs if run.state is RunState.FINISHED]
+    return [run for run in runs if run.state is RunState.FINISHED and run.manifest is not None]
 
 
 def _candidate(

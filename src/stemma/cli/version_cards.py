@@ -247,11 +247,14 @@ def _moment(moment: datetime) -> str:
 
 
 def run_rows(records: Sequence[RunRecord], *, is_precise: bool) -> list[list[str]]:
-    """Return one row per run: id, model, state, when, who, why."""
+    """Return one row per run: id, model, state, when, who, why.
+
+    A run of no model, which a tracking client logged, goes by its name in parentheses.
+    """
     return [
         [
             record.id if is_precise else render.short_run(record.id),
-            record.start.model,
+            record.start.model or (record.start.name and f"({record.start.name})"),
             record.state.value,
             record.started_at.isoformat() if is_precise else f"{record.started_at:%Y-%m-%d %H:%M}",
             record.start.created_by,

@@ -33,13 +33,17 @@ def test_what_a_training_logs_is_read_back(
     run = run_client("client_runs").strip().splitlines()[-1]
     rows = json.loads(stemma(tracking_project, "log", "--runs", "--json"))
     assert run in json.dumps(rows)
+    assert "(parent)" in stemma(tracking_project, "log", "--runs")
+    stemma(tracking_project, "status")
 
 
 def test_a_scikit_learn_model_is_logged_registered_and_loaded(
-    run_client: Callable[..., str],
+    run_client: Callable[..., str], tracking_project: Path
 ) -> None:
     """The commonest way of MLflow's users, autolog to alias, would break."""
     assert run_client("client_sklearn").strip().splitlines()[-1].startswith("m-")
+    assert "1.0.0" in stemma(tracking_project, "release", "digits-clf")
+    run_client("client_ranges", "digits-clf")
 
 
 def test_models_of_other_libraries_come_back_as_they_were(run_client: Callable[..., str]) -> None:
