@@ -14,10 +14,13 @@ from subprocess import CompletedProcess
 import pytest
 
 from stemma.cli.restoring import Wanted, params_bytes, plan, restore
+from stemma.domain.artifact import Artifact
 from stemma.domain.errors import IntegrityError
+from stemma.domain.run import RunStart
 from stemma.hub.local import LocalHub
 from stemma.server.wiring import open_hub
 from stemma.store.gc import GcReport
+from stemma.tracking import artifacts, run_log
 
 Stemma = Callable[..., CompletedProcess[str]]
 
@@ -136,3 +139,25 @@ def test_a_collection_that_is_refused_empties_no_trash(project: Path) -> None:
         assert hub.trash() == held.trash
         hub.restore_garbage(since=None, is_dry_run=False)
         assert hub.objects.read_tree(tree.digest).entries
+
+
+@pytest.mark.slow
+def test_what_deleted_runs_held_is_freed_at_once(stemma: Stemma, project: Path) -> None:
+    """Deleting runs would free no disk for a month, or without a word."""
+    with closing(open_hub(project)) as hub:
+        now = hub.parts.clock()
+        stored = hub.parts.objects.put_bytes(b"checkpoint" * 1000)
+        with hub.parts.database.write() as connection:
+            start = RunStart(model="")
+            run = run_log.create_run(connection, start, started_at=now, now=now).record.id
+            artifact = Artifact(owner=run, path="a", file=stored.digest, size_bytes=10_000)
+            artifacts.put(connection, artifact, now)
+            run_log.delete(connection, run, now)
+    assert json.loads(stemma("gc", "--grace", "0", "--yes", "--json").stdout)["forgotten"] == []
+    planned = stemma("gc", "--deleted-runs", "now", "--dry-run", "--format", "human").stdout
+    assert f"would forget run {run} (10 KB of artifacts): deleted" in planned
+    done = stemma("gc", "--deleted-runs", "now", "--grace", "0", "--empty-trash", "--yes", "--json")
+    assert [item["key"] for item in json.loads(done.stdout)["forgotten"]] == [f"run {run}"]
+    with closing(open_hub(project)) as hub:
+        assert not hub.parts.objects.has(stored.digest)
+    assert stemma("gc", "--deleted-runs", "soon").returncode == 2
