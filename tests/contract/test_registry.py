@@ -15,7 +15,7 @@ from stemma.db.tracking_tables import logged_models
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.registry import LoggedModelFolder, ModelStage, NewVersion, RunFolder
 from stemma.domain.run import RunStart
-from stemma.tracking import registered_sources, registry, release_numbers
+from stemma.tracking import artifacts, registered_sources, registry, release_numbers
 from stemma.tracking import registry_queries as queries
 from stemma.tracking import registry_source_queries as sources
 
@@ -269,3 +269,19 @@ def test_a_registered_model_without_release_is_renamed(project: Project) -> None
         write(project, lambda c: registry.rename_model(c, "Clf", "Churn", NOW))
     same = write(project, lambda c: registry.rename_model(c, "Clf", "CLF", NOW))
     assert (same.name, same.model) == ("CLF", "clf")
+
+
+def test_files_of_a_registered_version_are_not_replaced(project: Project) -> None:
+    """The version that everybody loads would become another model."""
+    run = make_run(project)
+    write(project, lambda c: registry.create_model(c, "Clf", NOW))
+    register(project, run, path="models/a")
+    with project.database.read() as connection:
+        for path in ("models/a", "models/a/MLmodel", "models"):
+            with pytest.raises(ConflictError):
+                artifacts.check_writable(connection, run, path)
+        for path in ("models/ab", "notes.txt", "models/b/MLmodel"):
+            artifacts.check_writable(connection, run, path)
+    write(project, lambda c: registry.delete_version(c, "Clf", 1, NOW))
+    with project.database.read() as connection:
+        artifacts.check_writable(connection, run, "models/a")

@@ -32,6 +32,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.logged_model import LoggedModelState
 from stemma.tracking import artifact_queries as queries
+from stemma.tracking.registered_sources import version_with
 
 NATIVE_FOLDER: Final = "model"
 """Where the files stand that a finished run recorded itself."""
@@ -150,6 +151,9 @@ def check_writable(
     is_native = path.partition("/")[0] == NATIVE_FOLDER
     if not is_model and is_native and row.manifest is not None:
         raise _immutable(f"run {owner} has recorded its model")
+    version = "" if is_model else version_with(connection, owner, path)
+    if version:
+        raise _immutable(f"{path} of {owner} is {version}")
 
 
 def experiment_of(connection: Connection, owner: str) -> int:

@@ -94,3 +94,14 @@ def artifact_uri(connection: Connection, version: ModelVersion) -> str:
     model = sources.find_source_model(connection, source.logged_model)
     experiment = 0 if model is None else model.experiment
     return f"mlflow-artifacts:/{experiment}/models/{source.logged_model}/artifacts"
+
+
+def version_with(connection: Connection, run: str, path: str) -> str:
+    """Return the registered version that a file or folder of a run is part of, in words."""
+    for version in queries.folder_versions(connection, run):
+        source = parse_source(version.source)
+        folder = source.path if isinstance(source, RunFolder) else ""
+        names = (f"{path}/", f"{folder}/" if folder else "")
+        if names[0].startswith(names[1]) or names[1].startswith(names[0]):
+            return f"version {version.number} of {version.name}"
+    return ""

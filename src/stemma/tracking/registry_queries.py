@@ -210,6 +210,16 @@ def versions_of_run(connection: Connection, name: str, run: str) -> list[ModelVe
     return _versions(connection.execute(query.order_by(model_versions.c.number)))
 
 
+def folder_versions(connection: Connection, run: str) -> list[ModelVersion]:
+    """Return the versions whose files are among the artifacts of a run, without their tags."""
+    query = select(model_versions).where(
+        model_versions.c.run == run,
+        model_versions.c.logged_model == "",
+        model_versions.c.stage != _DELETED,
+    )
+    return _versions(connection.execute(query))
+
+
 def last_number(connection: Connection, name: str) -> int:
     """Return the highest number given, to deleted versions too; 0 when there is none."""
     return connection.execute(_LAST_NUMBER, {"wanted_name": name}).scalar_one() or 0
