@@ -7,12 +7,14 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Final
 
 import anyio.to_thread
 
 from stemma.db.engine import Connection
+from stemma.domain.errors import InvalidInputError
 from stemma.domain.names import fit_channel_name
 from stemma.domain.registry import ModelVersion, RegisteredModel
 from stemma.protocols.mlflow import registry_wire as wire
@@ -35,6 +37,7 @@ from stemma.tracking.search.records import search_registered_models
 
 _ROOT: Final = "/api/2.0/mlflow/registered-models"
 _PAGE_SIZE: Final = 100
+_ALIAS: Final = re.compile(r"[\w\-]{1,255}")
 
 
 async def create(request: MlflowRequest) -> object:
@@ -150,6 +153,11 @@ async def delete_tag(request: MlflowRequest) -> object:
 async def set_alias(request: MlflowRequest) -> object:
     """Let an alias name a version."""
     asked = await request.body(wire.ModelAlias)
+    if not _ALIAS.fullmatch(asked.alias):
+        raise InvalidInputError(
+            f"not an alias: {asked.alias[:80]!r}; use letters, digits, '_' and '-'",
+            code="bad-alias",
+        )
 
     def look(connection: Connection) -> tuple[RegisteredModel, ModelVersion]:
         model = registry.get_model(connection, asked.name)

@@ -113,8 +113,7 @@ async def log_model(request: MlflowRequest) -> object:
 
     def verb(connection: Connection) -> None:
         record = run_log.run_data(connection, run)
-        before = msgspec.json.decode(record.tags.get(_HISTORY_TAG, "[]"))
-        history = [*(before if isinstance(before, list) else []), said]
+        history = [*_models_said(record.tags.get(_HISTORY_TAG, "[]")), said]
         text = msgspec.json.encode(history).decode("utf-8")
         run_log.set_tags(connection, run, {_HISTORY_TAG: text})
 
@@ -196,6 +195,15 @@ def _model_said(text: str) -> dict[str, Any]:
     if missing or not isinstance(said, dict):
         raise InvalidInputError(f"model_json lacks {', '.join(missing)}", code="bad-body")
     return {str(key): value for key, value in said.items()}
+
+
+def _models_said(text: str) -> list[Any]:
+    """Return what the tag holds; nothing when a client wrote something else there."""
+    try:
+        said = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return []
+    return said if isinstance(said, list) else []
 
 
 def _named(asked: LogMetric) -> RunMessage:

@@ -63,6 +63,8 @@ def test_a_registered_model_lives_its_life(project: Any) -> None:
     assert (found["description"], found["tags"]) == ("new", [{"key": "a", "value": "b"}])
     project.register("xgboost")
     set_alias(project, "champion", "1")
+    for name in ("", "..", "a/b", "a\0", "1.0"):
+        set_alias(project, name, "1", 400)
     call(project, "POST", "registered-models/rename", name="Clf", new_name="Churn")
     found = call(project, "GET", "registered-models/get", name="Churn")["registered_model"]
     assert found["aliases"] == [{"alias": "champion", "version": "1"}]

@@ -239,6 +239,8 @@ def test_an_older_clients_models_are_kept_as_a_tag(ask: Any) -> None:
     tags = get(ask, f"runs/get?run_id={run}")["run"]["data"]["tags"]
     (history,) = [tag["value"] for tag in tags if tag["key"] == "mlflow.log-model.history"]
     assert history == f"[{said},{said}]"
+    post(ask, "runs/set-tag", run_id=run, key="mlflow.log-model.history", value="no JSON")
+    post(ask, "runs/log-model", run_id=run, model_json=said)
 
 
 def test_a_deleted_parent_takes_nothing(ask: Any) -> None:
