@@ -75,7 +75,9 @@ async def list_place(request: MlflowRequest) -> FileList:
     """List a folder by its place; the paths in the answer are names in it."""
     asked = await request.body(ListPlace)
     place = parse_place(asked.path)
-    entries = await list_entries(request.services, place.owner, place.path)
+    entries = await anyio.to_thread.run_sync(
+        list_entries, request.services, place.owner, place.path
+    )
     files = [_info(entry, entry.path.rpartition("/")[2]) for entry in entries]
     return FileList(files=files)
 
@@ -85,7 +87,7 @@ async def list_of_run(request: MlflowRequest) -> FileList:
     asked = await request.body(ListArtifacts)
     run = parse_run_id(asked.run_id or asked.run_uuid)
     experiment = await request.services.read(partial(artifacts.experiment_of, owner=run))
-    entries = await list_entries(request.services, run, asked.path)
+    entries = await anyio.to_thread.run_sync(list_entries, request.services, run, asked.path)
     return FileList(
         root_uri=artifact_uri(experiment, run),
         files=[_info(entry, entry.path) for entry in entries],
@@ -97,7 +99,9 @@ async def list_of_model(request: MlflowRequest) -> FileList:
     asked = await request.body(ListModelArtifacts)
     model = parse_logged_model_id(request.path["model_id"])
     experiment = await request.services.read(partial(artifacts.experiment_of, owner=model))
-    entries = await list_entries(request.services, model, asked.artifact_directory_path)
+    entries = await anyio.to_thread.run_sync(
+        list_entries, request.services, model, asked.artifact_directory_path
+    )
     return FileList(
         root_uri=artifact_uri(experiment, model),
         files=[_info(entry, entry.path) for entry in entries],
@@ -107,14 +111,14 @@ async def list_of_model(request: MlflowRequest) -> FileList:
 async def download(request: MlflowRequest) -> object:
     """Send a file."""
     place = parse_file(request.path["artifact_path"])
-    return await send_file(request, await find_file(request.services, place.owner, place.path))
+    return await send_file(request, partial(find_file, request.services, place.owner, place.path))
 
 
 async def download_of_run(request: MlflowRequest) -> object:
     """Send a file of a run, as MLflow's pages ask for it."""
     asked = await request.body(ListArtifacts)
     run = parse_run_id(asked.run_id or asked.run_uuid)
-    return await send_file(request, await find_file(request.services, run, asked.path))
+    return await send_file(request, partial(find_file, request.services, run, asked.path))
 
 
 async def download_of_model(request: MlflowRequest) -> object:
@@ -122,7 +126,7 @@ async def download_of_model(request: MlflowRequest) -> object:
     asked = await request.body(AskedFile)
     model = parse_logged_model_id(request.path["model_id"])
     return await send_file(
-        request, await find_file(request.services, model, asked.artifact_file_path)
+        request, partial(find_file, request.services, model, asked.artifact_file_path)
     )
 
 
@@ -155,31 +159,31 @@ def check_place(place: Place, connection: Connection) -> None:
     artifacts.check_writable(connection, place.owner, place.path, experiment=place.experiment)
 
 
-async def list_entries(services: Services, owner: str, folder: str) -> list[ArtifactEntry]:
-    """Return what a folder of a run or a logged model holds."""
-    found = await services.read(partial(artifacts.list_folder, owner=owner, folder=folder))
-    manifest = await services.read(partial(artifacts.manifest_of, owner=owner))
+def list_entries(services: Services, owner: str, folder: str) -> list[ArtifactEntry]:
+    """Return what a folder of a run or a logged model holds.  For a worker thread."""
+    with services.database.read() as connection:
+        found = artifacts.list_folder(connection, owner, folder)
+        manifest = artifacts.manifest_of(connection, owner)
     if manifest is None:
         return found
-    recorded = await anyio.to_thread.run_sync(recorded_entries, services, manifest, folder)
     names = {entry.path for entry in found}
+    recorded = recorded_entries(services, manifest, folder)
     merged = [*found, *(entry for entry in recorded if entry.path not in names)]
     return sorted(merged, key=lambda entry: entry.path)
 
 
-async def find_file(services: Services, owner: str, path: str) -> Artifact:
-    """Return a file of a run or a logged model.
+def find_file(services: Services, owner: str, path: str) -> Artifact:
+    """Return a file of a run or a logged model.  For a worker thread.
 
     Raises:
         NotFoundError: If there is none.
     """
-    try:
-        return await services.read(partial(artifacts.get, owner=owner, path=path))
-    except NotFoundError:
-        manifest = await services.read(partial(artifacts.manifest_of, owner=owner))
-        if manifest is None:
-            raise
-    found = await anyio.to_thread.run_sync(recorded_file, services, manifest, path)
+    with services.database.read() as connection:
+        try:
+            return artifacts.get(connection, owner, path)
+        except NotFoundError:
+            manifest = artifacts.manifest_of(connection, owner)
+    found = None if manifest is None else recorded_file(services, manifest, path)
     if found is None:
         raise artifacts.no_artifact(owner, path)
     return Artifact(owner=owner, path=path, file=found.file, size_bytes=found.size_bytes)

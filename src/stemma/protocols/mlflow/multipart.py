@@ -151,7 +151,7 @@ async def abort(request: MlflowRequest) -> object:
 async def download_address(request: MlflowRequest) -> Address:
     """Return an address that a file can be fetched from, in ranges if need be."""
     place = parse_file(request.path["artifact_path"])
-    found = await find_file(request.services, place.owner, place.path)
+    found = await anyio.to_thread.run_sync(find_file, request.services, place.owner, place.path)
     url = _file_url(request, "GET", place, _DOWNLOAD_SECONDS)
     return Address(url=url, file_size=found.size_bytes)
 
@@ -160,7 +160,7 @@ async def run_download_address(request: MlflowRequest) -> Address:
     """Return an address that a file of a run can be fetched from."""
     asked = await request.body(AskedAddress)
     place = await _asked_place(request, asked)
-    found = await find_file(request.services, place.owner, place.path)
+    found = await anyio.to_thread.run_sync(find_file, request.services, place.owner, place.path)
     url = _file_url(request, "GET", place, asked.expiration)
     return Address(presigned_url=url, file_size=found.size_bytes)
 
@@ -177,8 +177,7 @@ async def signed_download(request: MlflowRequest) -> Response:
     """Send a file to whoever has its signed address."""
     place = parse_file(request.path["artifact_path"])
     _check_signed(request, f"{_SIGNED}/{place}", method="GET")
-    found = await find_file(request.services, place.owner, place.path)
-    return await send_file(request, found)
+    return await send_file(request, partial(find_file, request.services, place.owner, place.path))
 
 
 async def signed_upload(request: MlflowRequest) -> object:

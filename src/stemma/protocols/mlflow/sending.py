@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
@@ -19,7 +19,6 @@ import anyio.to_thread
 
 from stemma.domain.artifact import Artifact
 from stemma.protocols.mlflow.byte_ranges import UnsatisfiableRangeError, parse_range
-from stemma.protocols.mlflow.ports import Services
 from stemma.protocols.mlflow.routes import MlflowRequest, Response
 from stemma.store.objects import ObjectStore
 from stemma.store.ranges import stream_range
@@ -31,8 +30,22 @@ _AHEAD_BYTES: Final = 4 << 20
 _BYTES: Final = "application/octet-stream"
 
 
-async def send_file(request: MlflowRequest, artifact: Artifact) -> Response:
-    """Return the answer with a file, or with the stretch of it that the request asks for."""
+async def send_file(request: MlflowRequest, find: Callable[[], Artifact]) -> Response:
+    """Return the answer with a file, or with the stretch of it that the request asks for.
+
+    Args:
+        request: The request.
+        find: Finds the file; called in a worker thread.
+
+    Raises:
+        StemmaError: What ``find`` raised, or that nothing of the file can be read.
+    """
+    return await anyio.to_thread.run_sync(_begin, request, find)
+
+
+def _begin(request: MlflowRequest, find: Callable[[], Artifact]) -> Response:
+    """Find the file and read its first bytes: one visit of a worker thread for small ones."""
+    artifact = find()
     headers = {
         "accept-ranges": "bytes",
         "content-disposition": _disposition(artifact.path),
@@ -43,15 +56,16 @@ async def send_file(request: MlflowRequest, artifact: Artifact) -> Response:
     except UnsatisfiableRangeError:
         headers["content-range"] = f"bytes */{artifact.size_bytes}"
         return Response(status=416, media_type=_BYTES, headers=headers)
+    reader = _reader(request.services.objects)
     if asked is None:
         status, size_bytes = 200, artifact.size_bytes
-        pieces = _reader(request.services.objects).stream(artifact.file)
+        pieces = reader.stream(artifact.file)
     else:
         status, size_bytes = 206, asked.size_bytes
         headers["content-range"] = asked.said_of(artifact.size_bytes)
-        pieces = _stretch(request.services, artifact, asked.start, asked.size_bytes)
+        pieces = stream_range(reader, artifact.file, asked.start, asked.size_bytes)
     headers["content-length"] = str(size_bytes)
-    first = await anyio.to_thread.run_sync(_next_block, pieces)
+    first = _next_block(pieces)
     body = first if len(first) == size_bytes else _all_blocks(first, pieces)
     return Response(body=body, status=status, media_type=_BYTES, headers=headers)
 
@@ -59,12 +73,6 @@ async def send_file(request: MlflowRequest, artifact: Artifact) -> Response:
 def _wanted_range(request: MlflowRequest, etag: str) -> str:
     is_other = request.headers.get("if-range", etag) != etag
     return "" if is_other else request.headers.get("range", "")
-
-
-def _stretch(
-    services: Services, artifact: Artifact, start: int, size_bytes: int
-) -> Iterator[bytes]:
-    return stream_range(_reader(services.objects), artifact.file, start, size_bytes)
 
 
 @lru_cache(maxsize=4)
