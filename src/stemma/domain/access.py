@@ -33,9 +33,9 @@ class Role(StrEnum):
     """What the bearer of a token may do.
 
     Attributes:
-        READ: See records and artifacts, and ask models.
-        WRITE: Log runs, register and upload, too.
-        ADMIN: Delete for good, too.
+        READ: See records and artifacts.
+        WRITE: Log runs, register, upload and delete, too.
+        ADMIN: All there is.
     """
 
     READ = "read"
@@ -51,7 +51,7 @@ class Needs(StrEnum):
         SIGNED: Nothing but the address, which carries a signature that the handler checks.
         READ: See records and artifacts.
         WRITE: Change them.
-        ADMIN: Change who may, or what others rely on.
+        ADMIN: Change who may; no route does so far.
     """
 
     OPEN = "open"

@@ -39,7 +39,7 @@ _ACTIONS: Final = {"create": 1, "list": 0, "revoke": 1}
     type=click.Choice(["read", "write", "admin"]),
     default="read",
     show_default=True,
-    help="With create: see records and artifacts; write them, too; delete them for good, too.",
+    help="With create: read sees records and artifacts, write changes them, admin may do all.",
 )
 @click.option(
     "--expires", default="", metavar="TIME", help="With create: for how long, e.g. 12h, 30d, 4w."

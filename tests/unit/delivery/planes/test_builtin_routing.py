@@ -58,3 +58,11 @@ def test_a_request_without_a_host_is_refused() -> None:
     found = routing().decide("/ping", {}, 0.0)
     assert isinstance(found, Refusal)
     assert found.status == 403
+
+
+def test_every_host_is_taken_where_callers_say_who_they_are() -> None:
+    """A server beyond this machine would answer to its address only, not to its names."""
+    open_to_all = Routing(RouteTable(revision=1, control_socket="/run/c.sock"), ("*",))
+    assert isinstance(open_to_all.decide("/x", {"Host": "gpu.lan"}, 0.0), ToControl)
+    from_a_page = {"Host": "gpu.lan", "Origin": "http://evil.example"}
+    assert isinstance(open_to_all.decide("/x", from_a_page, 0.0), Refusal)

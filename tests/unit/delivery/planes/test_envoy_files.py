@@ -123,6 +123,18 @@ def test_named_hosts_are_allowed_beside_loopback() -> None:
     assert hosts[0]["domains"] == ["127.0.0.1", "localhost", "[::1]", "gpu.lan"]
     assert hosts[1]["domains"] == ["*"]
     assert hosts[1]["routes"][0]["direct_response"]["status"] == 403
+    (everybody,) = [*routes(table(), hosts=("*",))["virtual_hosts"]]  # type: ignore[misc]
+    assert everybody["domains"][-1] == "*"
+
+
+def test_the_control_application_has_all_the_time_and_no_second_try() -> None:
+    """A long upload would be cut off, or sent twice."""
+    (control,) = [
+        route["route"]
+        for route in local_routes(table())
+        if route.get("route", {}).get("cluster") == "control"
+    ]
+    assert control == {"cluster": "control", "timeout": "0s", "idle_timeout": "3600s"}
 
 
 def test_the_same_table_gives_the_same_bytes() -> None:
