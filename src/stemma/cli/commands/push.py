@@ -7,7 +7,7 @@ import click
 from stemma.cli.console import Console
 from stemma.cli.exit_codes import ExitCode
 from stemma.cli.framework import complete_refs, verb
-from stemma.cli.project import opened_remotes
+from stemma.cli.project import opened_parts, opened_remotes
 
 
 @verb(
@@ -18,6 +18,7 @@ from stemma.cli.project import opened_remotes
     ("A tracked file or folder alone", "stemma push data/train.csv"),
     ("What would be sent", "stemma push --dry-run"),
     ("Mend what is damaged or missing there", "stemma push --repair"),
+    ("A release to an MLflow server", "stemma push digits@1.1.0 mlflow://127.0.0.1:5000/"),
 )
 @click.argument("ref", default="", shell_complete=complete_refs)
 @click.argument("remote", default="")
@@ -34,14 +35,18 @@ def command(
     """Copy releases with all they need, and channels, to a remote; what is there is not sent.
 
     Without REF also what pointer files name.  With a tracked PATH in place of REF, that alone.
+    With the address of an MLflow server as REMOTE, the release is a run and a version there.
 
     Exits 12 when the remote went another way, 1 when something here is damaged or missing.
     """
     from stemma.cli.progress import progress
     from stemma.cli.tracked_paths import tracked_paths
     from stemma.cli.transfer_cards import Telling, answer, exit_code
+    from stemma.hub.foreign.mlflow_address import is_mlflow_address
     from stemma.hub.remotes import TransferRequest
 
+    if is_mlflow_address(remote) or is_mlflow_address(ref):
+        return _export(console, ref, remote, is_dry_run=is_dry_run, is_repair=is_repair)
     with opened_remotes() as hub:
         names = {known.name for known in hub.list_remotes()}
         if ref in names and not remote:
@@ -57,4 +62,28 @@ def command(
         with progress(console, "pushing") as reporter:
             outcome = hub.push(request, Telling(reporter))
     console.show(answer(outcome, "pushed to", "would push to"))
+    return exit_code(outcome)
+
+
+def _export(
+    console: Console, ref: str, remote: str, *, is_dry_run: bool, is_repair: bool
+) -> ExitCode:
+    import os
+
+    from stemma.cli.foreign_cards import TellingForeign, exit_code, push_answer
+    from stemma.cli.progress import progress
+    from stemma.hub.foreign.mlflow_address import parse_mlflow_address
+    from stemma.hub.foreign.mlflow_push import push_mlflow
+
+    if is_repair or not remote:
+        raise click.UsageError(
+            "an MLflow server takes one release: stemma push MODEL@VERSION mlflow://HOST:PORT/",
+            ctx=click.get_current_context(),
+        )
+    address = parse_mlflow_address(remote)
+    with opened_parts() as parts, progress(console, "pushing") as reporter:
+        outcome = push_mlflow(
+            parts, ref, address, os.environ, TellingForeign(reporter), is_dry_run=is_dry_run
+        )
+    console.show(push_answer(outcome))
     return exit_code(outcome)

@@ -306,6 +306,8 @@ def _named_refusal(server: str, status: int, body: bytes) -> StemmaError:
     if problem.error_code == "RESOURCE_ALREADY_EXISTS":
         return InvalidInputError(message, code="exists-there")
     if status == 404:  # noqa: PLR2004 - HTTP
-        return NotFoundError(message, code="not-found-there")
-    hint = "" if status >= _BAD_REQUEST else "no redirect is followed: name the server itself"
+        return NotFoundError(
+            message, code="not-found-there", hint=f"all that is there: stemma pull {server}/"
+        )
+    hint = "no redirect is followed: name the server itself" if status < _BAD_REQUEST else ""
     return InvalidInputError(message, code="server-refused", hint=hint)

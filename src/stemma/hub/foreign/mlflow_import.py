@@ -18,6 +18,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final, TypeVar, final
 
+from stemma.domain.digest import Digest
 from stemma.domain.errors import (
     ConflictError,
     DeniedError,
@@ -119,6 +120,8 @@ class TrackingImport:
             there = imports.run_tags(connection, ids)
         for identity, run in zip(ids, found, strict=True):
             self.tally.see("run")
+            if self.is_ours(run.data.tags):
+                continue
             tags = there.get(identity, {})
             is_same = tags.get(imports.STATE_TAG) == translate.state_of(run)
             if is_same and not translate.is_open(run) and not self.is_repair:
@@ -240,6 +243,14 @@ class TrackingImport:
             self.bring_logged_model(model)
 
     # parts ----------------------------------------------------------------------------------
+
+    def is_ours(self, tags: Iterable[wire.Label]) -> bool:
+        """Return whether these are the tags of a release of this project that was exported."""
+        text = wire.labels(tags).get(translate.DIGEST_TAG, "")
+        try:
+            return bool(text and self.parts.catalog.versions_of(Digest.parse(text)))
+        except InvalidInputError:
+            return False
 
     def noting(self, what: str) -> Noting:
         """Return a block of which an error about one thing is noted, and not raised."""

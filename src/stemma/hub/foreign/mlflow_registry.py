@@ -42,6 +42,10 @@ class RegistryImport:
         versions = reading.versions(self._tracking.client, found.name)
         for _ in versions:
             self._tally.see("version")
+        others = [it for it in versions if not self._tracking.is_ours(it.tags)]
+        if versions and not others:
+            return
+        versions = others
         if with_sources:
             for version in versions:
                 with self._tracking.noting(f"version {version.version} of {found.name}"):

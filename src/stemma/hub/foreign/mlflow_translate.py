@@ -46,6 +46,11 @@ from stemma.tracking.imports import SOURCE_TAG, ImportedVersion
 
 PARENT_TAG: Final = "mlflow.parentRunId"
 
+MODEL_TAG: Final = "stemma.model"
+VERSION_TAG: Final = "stemma.version"
+DIGEST_TAG: Final = "stemma.digest"
+"""What an exported release is known by: the sha256 of its manifest."""
+
 _STATES: Final = {
     "RUNNING": RunState.RUNNING,
     "SCHEDULED": RunState.SCHEDULED,

@@ -36,6 +36,7 @@ class ForeignExperiment(msgspec.Struct, frozen=True):
     experiment_id: str
     name: str
     creation_time: int = 0
+    artifact_location: str = ""
     tags: tuple[Label, ...] = ()
 
 
