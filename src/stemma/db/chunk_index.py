@@ -33,6 +33,19 @@ _BATCH_SIZE: Final = 500
 _FIND: Final = select(chunks).where(chunks.c.chunk.in_(bindparam("wanted", expanding=True)))
 """Made once: building it costs more than asking, and small files are asked for one by one."""
 
+_DROP_ALIASES: Final = delete(file_aliases).where(
+    file_aliases.c.alias.in_(bindparam("wanted", expanding=True))
+)
+_INSERTS: Final = {
+    (table.name, name): made.on_conflict_do_nothing()
+    for table in (chunks, file_aliases)
+    for name, made in (
+        ("sqlite", sqlite.insert(table)),
+        ("postgresql", postgresql.insert(table)),
+    )
+}
+"""What adds rows whose key is not there yet, by table and engine."""
+
 LocationT = TypeVar("LocationT")
 ItemT = TypeVar("ItemT")
 
@@ -116,7 +129,7 @@ class SqlChunkIndex(Generic[LocationT]):
             return
         with self._database.write() as connection:
             for batch in _batches([str(alias) for alias in aliases]):
-                connection.execute(delete(file_aliases).where(file_aliases.c.alias.in_(batch)))
+                connection.execute(_DROP_ALIASES, {"wanted": list(batch)})
             _insert_new(
                 connection,
                 file_aliases,
@@ -161,7 +174,4 @@ def _batches(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:
 
 def _insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Value]]) -> None:
     """Insert rows whose key is not there yet (one executemany)."""
-    if connection.dialect.name == "sqlite":
-        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
-    else:
-        connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
+    connection.execute(_INSERTS[table.name, connection.dialect.name], rows)
