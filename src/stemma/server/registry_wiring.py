@@ -13,6 +13,7 @@ from typing import final
 from stemma.domain.errors import NotFoundError
 from stemma.domain.registry import ModelVersion, RegisteredModel
 from stemma.hub.aliasing import point_alias
+from stemma.hub.exposing import expose
 from stemma.hub.local import LocalHub
 from stemma.hub.local_parts import LocalParts
 
@@ -33,6 +34,10 @@ class RegistryBridge:
             InvalidInputError: If no channel may be called that, or the files cannot be adopted.
         """
         point_alias(self._parts, model, alias, version, by)
+
+    def expose(self, version: ModelVersion) -> None:
+        """Let clients load a release that Stemma recorded, where they can at all."""
+        expose(self._parts, version)
 
     def drop(self, model: RegisteredModel, alias: str, by: str) -> None:
         """Remove a channel; none is fine."""

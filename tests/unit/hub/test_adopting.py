@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from stemma.catalog.capture.mlmodel import read_mlmodel
 from stemma.catalog.releasing import ReleaseRequest, ReleaseStatus
 from stemma.domain.artifact import Artifact
 from stemma.domain.errors import ConflictError, NotFoundError
@@ -16,6 +18,7 @@ from stemma.domain.logged_model import LoggedModelState
 from stemma.domain.registry import NewVersion
 from stemma.domain.run import RunStart, RunState
 from stemma.domain.tracking import Point, RunInput
+from stemma.hub.exposing import describe, expose
 from stemma.hub.local import LocalHub
 from stemma.server.registry_wiring import RegistryBridge
 from stemma.server.wiring import init_project, open_hub
@@ -259,3 +262,29 @@ def test_an_alias_follows_what_is_logged_after_it(hub: LocalHub) -> None:
     bridge.drop(model, "challenger", "ada")
     bridge.drop(model, "challenger", "ada")
     assert hub.doctor().is_healthy
+
+
+@pytest.mark.parametrize("folder", ["sklearn", "onnx", "xgboost"])
+def test_what_stemma_recorded_is_described_for_mlflow(hub: LocalHub, folder: str) -> None:
+    """mlflow.pyfunc.load_model would find no MLmodel file in a native release."""
+    run = log(hub, folder)
+    register(hub, run)
+    hub.release(ReleaseRequest(model="clf"))
+    logged = hub.resolve("clf").manifest
+    assert describe(logged) == {}
+    files = tuple(file for file in logged.artifact.files if file.path != "MLmodel")
+    recorded = replace(logged, artifact=replace(logged.artifact, files=files))
+    digest = hub.parts.catalog.register(recorded)
+    with hub.parts.database.read() as connection:
+        version = registry.get_version(connection, "Clf", 1)
+    for _ in range(2):
+        expose(hub.parts, replace(version, manifest=digest, logged_model=""))
+    with hub.parts.database.read() as connection:
+        found = {file.path: file.file for file in artifacts.list_below(connection, run, "model")}
+    if folder == "xgboost":
+        assert found == {}
+        return
+    assert set(found) == {"model/MLmodel", "model/python_env.yaml", "model/requirements.txt"}
+    facts = read_mlmodel(hub.objects.read_bytes(found["model/MLmodel"]))
+    assert (facts.flavors, facts.loader_module) == ((folder,), f"mlflow.{folder}")
+    assert b"==" in hub.objects.read_bytes(found["model/requirements.txt"])

@@ -173,10 +173,14 @@ async def download_uri(request: MlflowRequest) -> object:
     """Answer with the address of a version's files on this server."""
     asked = await request.body(wire.VersionName)
 
-    def look(connection: Connection) -> str:
-        return artifact_uri(connection, version_named(connection, asked.name, asked.version))
+    def look(connection: Connection) -> tuple[str, ModelVersion]:
+        version = version_named(connection, asked.name, asked.version)
+        return artifact_uri(connection, version), version
 
-    return {"artifact_uri": await read_model(request.services, asked.name, look)}
+    uri, version = await read_model(request.services, asked.name, look)
+    if version.version and not version.logged_model:
+        await anyio.to_thread.run_sync(request.services.ports.registry.expose, version)
+    return {"artifact_uri": uri}
 
 
 _Named = wire.VersionName | wire.UpdateVersion | wire.TransitionStage | wire.VersionTag

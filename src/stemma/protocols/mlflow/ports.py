@@ -42,6 +42,10 @@ class RegistryPort(Protocol):
         """
         ...
 
+    def expose(self, version: ModelVersion) -> None:
+        """Let clients load a release that Stemma recorded, where they can at all."""
+        ...
+
     def drop(self, model: RegisteredModel, alias: str, by: str) -> None:
         """Remove a channel of the catalog; its history stays, and none is fine."""
         ...
