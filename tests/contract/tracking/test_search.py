@@ -394,6 +394,21 @@ def test_every_name_of_an_attribute_is_known(database: Database) -> None:
     assert answers == {text: [names[number] for number in ids] for text, ids in ATTRIBUTES}
 
 
+def test_a_search_looks_in_the_experiments_that_are_named(database: Database) -> None:
+    """A run of another project would come up, or a number out of range crash the server."""
+    fill(database, *(Kept(f"r-0{number}", experiment=number) for number in (1, 2, 3)))
+
+    def runs_of(*experiments: int) -> list[str]:
+        with database.read() as connection:
+            return list(search_run_ids(connection, experiments, Search()).items)
+
+    assert runs_of(1, 3, 3) == ["r-01", "r-03"]
+    assert runs_of(2, 10**30) == ["r-02"]
+    assert runs_of() == runs_of(-(10**30)) == []
+    with pytest.raises(InvalidInputError):
+        runs_of(*range(30_000))
+
+
 def test_a_token_is_of_one_search(database: Database) -> None:
     """A client would page through other runs than it asked for, or read a crash."""
     fill(database, *(Kept(f"r-0{number}", {"loss": number / 2}) for number in range(3)))
@@ -521,6 +536,8 @@ def test_the_registry_is_searched(database: Database) -> None:
         assert names("tags.team != 'b'") == ["clf"]
         assert versions("name='clf'") == [("clf", 2), ("clf", 1)]
         assert versions("name='clf' and version_number < 2") == [("clf", 1)]
+        assert versions("version_number > 1.5 and version < 99999999999999999999") == [("clf", 2)]
+        assert versions("version_number IN ('1', '7')") == [("clf", 1)]
         assert versions("run_id = 'r-0a'", "version_number ASC") == [("clf", 1), ("clf", 2)]
         assert versions("tags.ok = 'yes'") == [("clf", 2)]
         assert versions("tags.`mlflow.prompt.is_prompt` = 'true'") == [("greet", 1)]

@@ -30,7 +30,7 @@ from stemma.db.tracking_tables import (
 )
 from stemma.domain.logged_model import LoggedModelState
 from stemma.domain.registry import ModelStage
-from stemma.tracking.search.condition_queries import Source, compile_condition
+from stemma.tracking.search.condition_queries import Source, compile_condition, within
 from stemma.tracking.search.fields import (
     EXPERIMENT_FIELDS,
     LOGGED_MODEL_FIELDS,
@@ -157,7 +157,7 @@ def find_logged_models(
     conditions = resolve(LOGGED_MODEL_FIELDS, search.filter)
     source = _LOGGED_MODELS
     query = select(logged_models.c.id).where(
-        logged_models.c.experiment.in_(of_experiments),
+        within(logged_models.c.experiment, of_experiments),
         *_viewed(logged_models.c.deleted_at, search.view),
     )
     if datasets:

@@ -39,6 +39,7 @@ from stemma.tracking.search.condition_queries import (
     number_condition,
     part_of,
     value_condition,
+    within,
 )
 from stemma.tracking.search.fields import (
     RUN_FIELDS,
@@ -170,9 +171,7 @@ def _scope(experiments: Sequence[int] | None, search: Search) -> list[ColumnElem
     """Return where a search looks."""
     where: list[ColumnElement[bool]] = []
     if experiments is not None:
-        column = runs.c.experiment
-        is_one = len(experiments) == 1  # "=" lets SQLite read an index in order, IN does not
-        where.append(column == experiments[0] if is_one else column.in_(experiments))
+        where.append(within(runs.c.experiment, experiments))
     if search.model:
         where.append(runs.c.model == search.model)
     if search.view is not View.ALL:
