@@ -53,6 +53,12 @@ _EXISTS: Final = "-exists"
 NO_TOKEN: Final = "no-token"  # noqa: S105 - the code of an error
 """The code of refusing who shows no token that counts."""
 
+_OF_CODE: Final = {
+    # MLflow calls it a wrong value.
+    "alias-not-found": INVALID,
+    NO_TOKEN: "UNAUTHENTICATED",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -104,8 +110,9 @@ def broken() -> Problem:
 
 
 def _code_of(error: StemmaError) -> str:
-    if error.code == NO_TOKEN:
-        return "UNAUTHENTICATED"
+    named = _OF_CODE.get(error.code)
+    if named is not None:
+        return named
     if isinstance(error, ConflictError) and error.code.endswith(_EXISTS):
         return "RESOURCE_ALREADY_EXISTS"
     return next((code for kind, code in _CODES if isinstance(error, kind)), "INTERNAL_ERROR")

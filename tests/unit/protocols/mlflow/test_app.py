@@ -217,6 +217,7 @@ def test_headers_alone_are_answered(ask: Any) -> None:
     ("error", "status", "name"),
     [
         (NotFoundError("x"), 404, "RESOURCE_DOES_NOT_EXIST"),
+        (NotFoundError("x", code="alias-not-found"), 400, "INVALID_PARAMETER_VALUE"),
         (ConflictError("x", code="experiment-exists"), 400, "RESOURCE_ALREADY_EXISTS"),
         (ConflictError("x", code="artifact-immutable"), 409, "RESOURCE_CONFLICT"),
         (InvalidInputError("x"), 400, "INVALID_PARAMETER_VALUE"),
