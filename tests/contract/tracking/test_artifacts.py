@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from stemma.domain.artifact import Artifact
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.logged_model import LoggedModel, LoggedModelState, ModelMetric
+from stemma.domain.registry import NewVersion
 from stemma.domain.run import RunStart
-from stemma.tracking import artifacts, logged_models, run_log
+from stemma.tracking import artifacts, logged_models, registry, removal, run_log
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 FILES = [Digest.blake3(f"{number:064x}") for number in range(4)]
@@ -168,6 +169,34 @@ def test_collection_keeps_every_file_once(database: Database, run: str) -> None:
         assert set(kept) == {FILES[0], FILES[1]}
         assert kept[FILES[1]] == f"artifact c of {run}"
         assert not dict(artifacts.kept_files(connection, without=[run]))
+
+
+def test_what_was_deleted_long_ago_goes_with_all_it_logged(database: Database, run: str) -> None:
+    """Deleted runs would stay for ever, or take with them what a registered version needs."""
+    plain, registered = make_model(database), make_model(database, run=run)
+    for owner in (run, plain.id, registered.id):
+        put(database, owner, "a")
+        put(database, owner, "b")
+    point = ModelMetric("acc", 0.5, 1, 10, "", "", "")
+    with database.write() as connection:
+        registry.create_model(connection, "Clf", NOW)
+        new = NewVersion(name="Clf", source=f"models:/{registered.id}", logged_model=registered.id)
+        registry.create_version(connection, new, NOW)
+        logged_models.set_tags(connection, plain.id, {"a": "b"}, NOW)
+        logged_models.log_model_metrics(connection, [(plain.id, point)])
+        logged_models.delete(connection, plain.id, NOW)
+        logged_models.delete(connection, registered.id, NOW)
+        run_log.log_params(connection, run, {"lr": "0.1"})
+        run_log.delete(connection, run, NOW)
+    with database.write() as connection:
+        assert removal.find_doomed(connection, NOW).owners == set()
+        doomed = removal.find_doomed(connection, NOW + timedelta(seconds=1))
+        (found,) = doomed.models
+        assert (found.id, found.file_count, found.size_bytes) == (plain.id, 2, 14)
+        removal.forget(connection, doomed)
+        kept = {owner for owner, _, _ in artifacts.every_artifact(connection)}
+    assert plain.id not in kept
+    assert registered.id in kept
 
 
 def test_a_logged_model_comes_back_whole(database: Database, run: str) -> None:
