@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, inspect, select, update
+from sqlalchemy import Connection, Table, func, insert, inspect, select
 
 from stemma.db import tracking_tables
+from stemma.db.bulk import insert_many
 from stemma.db.columns import metadata
 from stemma.db.rows import check, seal, seal_values
 from stemma.db.tables import alembic_version, meta, stamp_metadata
@@ -26,13 +27,8 @@ REVISIONS: Final = ("0001", "0002", "0003")
 HEAD: Final = REVISIONS[-1]
 _GENERATION: Final = "generation"
 
-# Made once: every write transaction carries them out.
 _READ_GENERATION: Final = select(meta).where(meta.c.key == _GENERATION)
-_WRITE_GENERATION: Final = (
-    update(meta)
-    .where(meta.c.key == _GENERATION)
-    .values(value=bindparam("to_value"), row_digest=bindparam("to_digest"))
-)
+"""Made once: every write transaction carries it out."""
 
 TRACKING_TABLES: Final = tuple(
     table for table in vars(tracking_tables).values() if isinstance(table, Table)
@@ -111,8 +107,8 @@ def raise_generation(connection: Connection, floor: int) -> None:
 
 
 def _write_generation(connection: Connection, generation: int) -> None:
-    _, value, digest = seal_values(meta, _GENERATION, str(generation))
-    connection.execute(_WRITE_GENERATION, {"to_value": value, "to_digest": digest})
+    row = seal_values(meta, _GENERATION, str(generation))
+    insert_many(connection, meta, [row], replaces=True)
 
 
 def count_rows(connection: Connection) -> dict[str, int]:
