@@ -23,7 +23,7 @@ from stemma.catalog.recording import Recorder
 from stemma.db.engine import Connection
 from stemma.domain.artifact import Artifact
 from stemma.domain.digest import Digest
-from stemma.domain.errors import ConflictError, NotFoundError
+from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.manifest import Provenance
 from stemma.domain.registry import (
     ModelVersion,
@@ -69,10 +69,10 @@ class _Logged:
 
 
 def adopt_version(parts: LocalParts, model: RegisteredModel, version: ModelVersion) -> Candidate:
-    """Make a candidate of a registered version.
+    """Make a candidate of a registered version; an alias may name one before it has files.
 
     Raises:
-        InvalidInputError: If there are no files, or a version may not hold one of them.
+        InvalidInputError: If a version may not hold one of its files.
     """
     with parts.database.read() as connection:
         found = _read(connection, version)
@@ -132,7 +132,7 @@ def newest_candidate(parts: LocalParts, model: str, runs: Sequence[RunRecord]) -
         return None
     if record is not None:
         refuse_open(record, model)
-    return adopt_version(parts, *found)
+    return _to_release(parts, *found)
 
 
 def candidate_of_run(parts: LocalParts, model: str, run: RunRecord) -> Candidate:
@@ -143,7 +143,19 @@ def candidate_of_run(parts: LocalParts, model: str, run: RunRecord) -> Candidate
         ConflictError: If it has not finished (``run-not-finished``).
     """
     refuse_open(run, model)
-    return adopt_version(parts, *registered_of_run(parts, model, run))
+    return _to_release(parts, *registered_of_run(parts, model, run))
+
+
+def _to_release(parts: LocalParts, model: RegisteredModel, version: ModelVersion) -> Candidate:
+    """Adopt a version that shall be released, so it must have files."""
+    with parts.database.read() as connection:
+        if not _read(connection, version).files:
+            raise InvalidInputError(
+                f"version {version.number} of {model.name} has no files at {version.source}",
+                code="empty-model",
+                hint="log the model with log_model, and register what it returns",
+            )
+    return adopt_version(parts, model, version)
 
 
 def registered_of_run(

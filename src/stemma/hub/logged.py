@@ -96,7 +96,8 @@ def record_logged(recorder: Recorder, parts: LoggedParts) -> list[str]:
         InvalidInputError: If there are no files, or one has a name that no version may hold.
     """
     facts = read_mlmodel(_read(parts, MLMODEL))
-    recorder.set_model(_model(parts, facts))
+    if parts.files:
+        recorder.set_model(_model(parts, facts))
     for dataset in _datasets(parts.inputs):
         recorder.add_dataset(dataset)
     code = _code(parts, facts)

@@ -13,7 +13,7 @@ import pytest
 from stemma.catalog.capture.mlmodel import read_mlmodel
 from stemma.catalog.releasing import ReleaseRequest, ReleaseStatus
 from stemma.domain.artifact import Artifact
-from stemma.domain.errors import ConflictError, NotFoundError
+from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.logged_model import LoggedModelState
 from stemma.domain.registry import NewVersion
 from stemma.domain.run import RunStart, RunState
@@ -288,3 +288,19 @@ def test_what_stemma_recorded_is_described_for_mlflow(hub: LocalHub, folder: str
     facts = read_mlmodel(hub.objects.read_bytes(found["model/MLmodel"]))
     assert (facts.flavors, facts.loader_module) == ((folder,), f"mlflow.{folder}")
     assert b"==" in hub.objects.read_bytes(found["model/requirements.txt"])
+
+
+def test_a_version_without_files_has_aliases_but_no_release(hub: LocalHub) -> None:
+    """A client that registers first and logs later would be refused its alias."""
+    with hub.parts.database.write() as connection:
+        run = run_log.create_run(connection, RunStart(model=""), started_at=NOW, now=NOW).record.id
+    finish(hub, run)
+    register(hub, run)
+    with hub.parts.database.read() as connection:
+        model = registry.get_model(connection, "Clf")
+        version = registry.get_version(connection, "Clf", 1)
+    RegistryBridge(hub.parts).point(model, "challenger", version, "ada")
+    assert hub.resolve("clf@challenger").manifest.artifact.files == ()
+    with pytest.raises(InvalidInputError) as empty:
+        hub.release(ReleaseRequest(model="clf"))
+    assert empty.value.code == "empty-model"

@@ -2,7 +2,8 @@
 
 Invariants:
     * A version's files and number never change; a request that would change them is refused.
-    * ``Production`` is what the channel ``stable`` names, so it holds releases only.
+    * Whoever moves a version to ``Production`` moves the channel ``stable``, so both hold releases
+      only; a channel that is moved elsewhere moves no stage.
 """
 
 from __future__ import annotations
