@@ -46,7 +46,8 @@ class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def address(self) -> str:
         """Where requests are answered, ``http://127.0.0.1:8700``."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
 
 def read_server(layout: ServeLayout) -> ServerRecord | None:

@@ -47,7 +47,7 @@ from stemma.store.objects import ObjectStore
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8700
-_ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 PLANES: Final = ("auto", "envoy", "builtin")
 
 
@@ -118,7 +118,7 @@ def make_plane(layout: ServeLayout, record: ServerRecord) -> DataPlane:
         record.host,
         record.port,
         sockets=layout.sockets(),
-        allowed_hosts=(EVERY_HOST,) if record.host in _ANY_ADDRESS else (),
+        allowed_hosts=(EVERY_HOST,) if record.host in ANY_ADDRESS else (),
     )
     return plane if is_loopback(record.host) else TrackingOnlyPlane(plane)
 

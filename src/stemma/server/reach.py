@@ -7,14 +7,26 @@ Invariants:
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
+from stemma.delivery.server_file import ServerRecord
 from stemma.domain.errors import DeniedError
 from stemma.hub.local import LocalHub
 from stemma.hub.local_parts import LocalParts
 from stemma.protocols.mlflow.app import Guard, OpenGuard
+from stemma.server.delivery_wiring import ANY_ADDRESS
 from stemma.server.token_guard import TokenGuard
 from stemma.server.tracking_only import is_loopback
+
+
+def tracking_address(record: ServerRecord) -> str:
+    """Return the address to give clients: of a server at every address, the machine's name."""
+    if record.host in ANY_ADDRESS:
+        return replace(record, host=socket.gethostname()).address
+    return record.address
 
 
 def make_guard(parts: LocalParts, host: str) -> Guard:

@@ -56,7 +56,7 @@ from stemma.server.delivery_wiring import (
     make_supervisor,
 )
 from stemma.server.mlflow_wiring import tracking_application
-from stemma.server.reach import check_reach, make_guard
+from stemma.server.reach import check_reach, make_guard, tracking_address
 from stemma.server.scrub import make_scrubber
 from stemma.server.state_folder import STATE_FOLDER
 from stemma.server.wiring import open_hub
@@ -122,7 +122,7 @@ def serve(root: Path, options: ServeOptions, told: Told) -> int:
             )
             _end_other_plane(layout, record)
             with _stop_signals() as stop, Server(hub, record) as server:
-                told(f"✓ tracks runs   MLFLOW_TRACKING_URI={record.address}")
+                told(f"✓ tracks runs   MLFLOW_TRACKING_URI={tracking_address(record)}")
                 # Only now: what is refused above, a port in use too, has changed nothing.
                 for ref in options.refs:
                     hub.deploy(ref, is_stable=options.is_stable, reason=options.reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -12,13 +13,14 @@ import anyio
 import pytest
 
 from stemma.delivery.planes.base import DataPlane
+from stemma.delivery.server_file import ServerRecord
 from stemma.domain.access import Needs, Role
 from stemma.domain.errors import ConflictError, DeniedError, InvalidInputError, NotFoundError
 from stemma.domain.routing import Endpoint, ModelRoute, RouteTable
 from stemma.hub.local import LocalHub
 from stemma.server import token_guard
 from stemma.server.delivery_wiring import delivery_sources
-from stemma.server.reach import check_reach, make_guard
+from stemma.server.reach import check_reach, make_guard, tracking_address
 from stemma.server.token_guard import TokenGuard
 from stemma.server.tracking_only import TrackingOnlyPlane, is_loopback
 from stemma.server.wiring import init_project, open_hub
@@ -123,6 +125,21 @@ def test_nobody_listens_beyond_this_machine_without_tokens_or_with_models(hub: L
     with pytest.raises(DeniedError) as refused:
         check_reach(hub, "192.0.2.1", ("digits@1.0.0",))
     assert refused.value.code == "models-on-loopback-only"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8700"),
+        ("::1", "http://[::1]:8700"),
+        ("0.0.0.0", f"http://{socket.gethostname()}:8700"),  # noqa: S104 - not bound to
+    ],
+)
+def test_the_address_that_is_told_can_be_called(host: str, address: str) -> None:
+    """Whoever copies the line would reach nothing, or another machine."""
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    record = ServerRecord(pid=1, host=host, port=8700, plane="envoy", since=since)
+    assert tracking_address(record) == address
 
 
 def test_no_route_of_a_model_comes_into_force_beyond_this_machine(hub: LocalHub) -> None:
