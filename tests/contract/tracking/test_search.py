@@ -332,6 +332,29 @@ def test_pages_hold_what_a_plain_filter_takes_in_its_order(
 # Single points ------------------------------------------------------------------------------
 
 
+def test_pairs_of_keys_order_runs(database: Database) -> None:
+    """A second key would be left out, or runs without it come first."""
+    runs = [
+        Kept(
+            f"r-0{number}",
+            {"loss": (math.nan, 0.5, 0.5, -1.0)[number]} if number else {},
+            {"lr": "0.1"} if number % 2 else {},
+            {"x.y": str(number)} if number > 1 else {},
+            second=number // 2,
+            lasted=None if number == 1 else 1,
+        )
+        for number in range(4)
+    ]
+    fill(database, *runs)
+    with database.read() as connection:
+        for first, second in list(itertools.permutations(KEYS, 2))[::3]:
+            order = [(first, True), (second, False)]
+            search = Search(order=(first, f"{second} DESC"), page_size=3)
+            expected = expected_order(runs, order)
+            assert list(pages_of(connection, 1, search)) == expected, order
+            assert list(pages_by_index(connection, 1, search)) == expected, order
+
+
 def test_a_page_holds_all_that_a_run_logged(database: Database) -> None:
     """A table of runs would have empty columns."""
     fill(database, Kept("r-01", {"loss": 0.5}, {"lr": "0.1"}, {"team": "a"}))
