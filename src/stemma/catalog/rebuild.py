@@ -132,7 +132,8 @@ def _fill(
         queries.delete_everything(connection)
         if old is not None:
             carry_over(old, connection)
-        drop_damaged(connection)
+        else:
+            drop_damaged(connection)
         _write_records(connection, records)
         _write_runs(connection, records, salvage)
         tidy(connection)
