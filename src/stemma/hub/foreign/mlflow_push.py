@@ -6,8 +6,8 @@ Invariants:
     * Files are verified while they are read, and none is sent that is there with its size.
     * Nothing on the server is overwritten or removed.
 
-Metrics come with their whole curves.  MLflow loads a model that its own ``log_model`` wrote;
-others are files there, under ``model/``.
+Metrics come with their whole curves.  MLflow loads a model that its own ``log_model`` wrote, and
+those that ``stemma.hub.exposing`` describes to it; others are files there, under ``model/``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from stemma.domain.tracking import (
     to_microseconds,
 )
 from stemma.hub.base import VersionView
+from stemma.hub.exposing import describe
 from stemma.hub.foreign import mlflow_reading as reading
 from stemma.hub.foreign import mlflow_wire as wire
 from stemma.hub.foreign.mlflow_address import MlflowAddress
@@ -61,12 +62,14 @@ class _Sent:
     Attributes:
         path: Its path among the run's artifacts.
         size_bytes: Its size.
-        digest: The stored file; ``None`` for the manifest.
+        digest: The stored file; ``None`` for one that is made for the server.
+        data: The bytes of such a one.
     """
 
     path: str
     size_bytes: int
-    digest: Digest | None
+    digest: Digest | None = None
+    data: bytes = b""
 
 
 def push_mlflow(
@@ -256,13 +259,14 @@ class _Export:
 
     def _files(self) -> list[_Sent]:
         manifest, objects = self._view.manifest, self._parts.objects
-        size_bytes = len(objects.read_record(build.MANIFEST, self._view.digest))
-        found = [_Sent(path=_MANIFEST, size_bytes=size_bytes, digest=None)]
+        made = {_MANIFEST: objects.read_record(build.MANIFEST, self._view.digest)}
+        made |= {f"{_FOLDER}/{name}": data for name, data in describe(manifest).items()}
+        found = [_Sent(path=path, size_bytes=len(data), data=data) for path, data in made.items()]
         trees = ((_FOLDER, manifest.artifact.content), (_CODE, manifest.architecture.content))
         for folder, tree in trees:
             for entry in objects.read_tree(tree).entries:
-                if entry.digest is not None:
-                    path = f"{folder}/{entry.path}"
+                path = f"{folder}/{entry.path}"
+                if entry.digest is not None and path not in made:
                     sent = _Sent(path=path, size_bytes=entry.size_bytes, digest=entry.digest)
                     found.append(sent)
         return found
@@ -283,11 +287,10 @@ class _Export:
                 self.tally.file_bytes += file.size_bytes
 
     def _write(self, file: _Sent, target: Path) -> None:
-        objects = self._parts.objects
         if file.digest is None:
-            target.write_bytes(objects.read_record(build.MANIFEST, self._view.digest))
+            target.write_bytes(file.data)
         else:
-            objects.export_file(file.digest, target)
+            self._parts.objects.export_file(file.digest, target)
 
     def _register(self, run: wire.ForeignRun) -> int:
         try:
