@@ -16,6 +16,7 @@ from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.run import MetricPoint, RunId, RunStart, RunState
 from stemma.domain.run_names import name_of
+from stemma.tracking import run_log
 from stemma.tracking.process import current_process
 
 Project = Any
@@ -124,6 +125,10 @@ def test_runs_are_listed_newest_first_by_model_and_invocation(project: Project) 
     assert [record.id for record in project.runs.list("digits")] == [two, one]
     assert [record.id for record in project.runs.list("digits", invocation="a")] == [one]
     assert len(project.runs.list(limit=2)) == 2
+    with project.database.write() as connection:
+        run_log.delete(connection, two, MOMENT)
+    assert [record.id for record in project.runs.list("digits")] == [one]
+    assert project.runs.get(two).deleted_at == MOMENT
 
 
 def test_a_run_whose_process_died_becomes_failed_with_its_points(project: Project) -> None:

@@ -161,8 +161,8 @@ def runs_by_prefix(
 
 
 def newest_run(connection: Connection, model: str) -> RunId | None:
-    """Return the id of the model's newest run."""
-    query = select(runs).where(runs.c.model == model)
+    """Return the id of the model's newest run that is not deleted."""
+    query = select(runs).where(runs.c.model == model, runs.c.deleted_at.is_(None))
     query = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else RunId(check(runs, row).id)

@@ -80,8 +80,8 @@ def all_run_ids(connection: Connection) -> list[str]:
 def list_runs(
     connection: Connection, *, model: str, invocation: str, limit: int
 ) -> list[RunRecord]:
-    """Return runs, newest first."""
-    query = select(runs)
+    """Return runs that are not deleted, newest first."""
+    query = select(runs).where(runs.c.deleted_at.is_(None))
     if model:
         query = query.where(runs.c.model == model)
     if invocation:

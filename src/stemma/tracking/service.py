@@ -256,7 +256,7 @@ class RunService:
                 run_log.tell(connection, record, facts)
 
     def list(self, model: str = "", *, invocation: str = "", limit: int = 50) -> list[RunRecord]:
-        """Return runs, newest first."""
+        """Return runs that are not deleted, newest first."""
         with self._database.read() as connection:
             return queries.list_runs(connection, model=model, invocation=invocation, limit=limit)
 
