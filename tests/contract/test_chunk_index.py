@@ -46,7 +46,12 @@ def test_it_answers_as_the_one_in_memory_does(project: Project) -> None:
         ]
         index.add_aliases({sha: Digest.blake3("e" * 64)})
         answer.append(index.find_alias(sha))
-        index.drop_frames([key(1 << 200), key(3)])
+        rows = [ChunkRow(key(7), 5, 50)]
+        index.add({key(1 << 202): rows}, instead_of=[key(1 << 201), key(3)])
+        answer.append(index.find([key(7), key(5000)]))
+        index.add({key(1 << 203): [*rows, ChunkRow(key(5000), 6, 60)]}, instead_of=[key(1 << 200)])
+        answer.append(index.find([key(7), key(5000)]))
+        index.drop_frames([key(1 << 203), key(3)])
         answer.append(index.find([key(7), key(5000)]))
         index.drop_aliases([blake])
         answer += [index.find_alias(md5), index.find_alias(sha)]

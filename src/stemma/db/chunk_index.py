@@ -98,8 +98,13 @@ class SqlChunkIndex(Generic[LocationT]):
                     found[bytes(chunk)] = self._make_location(bytes(frame), offset, size_bytes)
         return found
 
-    def add(self, frames: Mapping[bytes, Sequence[IndexedChunk]]) -> None:
-        """Index frames, durably and all or none; a chunk that is indexed keeps its row."""
+    def add(
+        self, frames: Mapping[bytes, Sequence[IndexedChunk]], *, instead_of: Iterable[bytes] = ()
+    ) -> None:
+        """Index frames, durably and all or none; a chunk that is indexed keeps its row.
+
+        Rows of the frames ``instead_of`` are forgotten in the same transaction, before.
+        """
         rows: list[dict[str, Value]] = [
             {
                 "chunk": row.digest,
@@ -110,8 +115,10 @@ class SqlChunkIndex(Generic[LocationT]):
             for frame, members in frames.items()
             for row in members
         ]
-        if rows:
+        dropped = list(instead_of)
+        if rows or dropped:
             with self._database.write() as connection:
+                _drop_frames(connection, dropped)
                 _insert_new(connection, chunks, rows)
 
     def drop_frames(self, frames: Iterable[bytes]) -> None:
@@ -120,8 +127,7 @@ class SqlChunkIndex(Generic[LocationT]):
         if not dropped:
             return
         with self._database.write() as connection:
-            for batch in _batches(dropped):
-                connection.execute(delete(chunks).where(chunks.c.frame.in_(batch)))
+            _drop_frames(connection, dropped)
 
     def add_aliases(self, aliases: Mapping[Digest, Digest]) -> None:
         """Let each key (a sha256 or md5 of a file) name the blake3 of the file, durably."""
@@ -174,4 +180,10 @@ def _batches(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:
 
 def _insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Value]]) -> None:
     """Insert rows whose key is not there yet (one executemany)."""
-    connection.execute(_INSERTS[table.name, connection.dialect.name], rows)
+    if rows:
+        connection.execute(_INSERTS[table.name, connection.dialect.name], rows)
+
+
+def _drop_frames(connection: Connection, frames: Sequence[bytes]) -> None:
+    for batch in _batches(frames):
+        connection.execute(delete(chunks).where(chunks.c.frame.in_(batch)))

@@ -68,10 +68,16 @@ class ChunkIndex(Protocol):
         """
         ...
 
-    def add(self, frames: Mapping[bytes, Sequence[ChunkRow]]) -> None:
+    def add(
+        self, frames: Mapping[bytes, Sequence[ChunkRow]], *, instead_of: Iterable[bytes] = ()
+    ) -> None:
         """Index frames, durably and all or none: frame digest → the chunks it holds.
 
         A chunk that is already indexed keeps its row; adding a frame twice changes nothing.
+
+        Args:
+            frames: Rows by frame.
+            instead_of: Frames whose rows are forgotten in the same step, before.
         """
         ...
 
@@ -112,8 +118,11 @@ class MemoryChunkIndex:
         """Return the location of every given chunk that is indexed."""
         return {digest: self._locations[digest] for digest in digests if digest in self._locations}
 
-    def add(self, frames: Mapping[bytes, Sequence[ChunkRow]]) -> None:
+    def add(
+        self, frames: Mapping[bytes, Sequence[ChunkRow]], *, instead_of: Iterable[bytes] = ()
+    ) -> None:
         """Index frames; a chunk that is already indexed keeps its row."""
+        self.drop_frames(instead_of)
         for frame, rows in frames.items():
             for row in rows:
                 self._locations.setdefault(

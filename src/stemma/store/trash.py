@@ -202,8 +202,10 @@ def _index_frames(store: ObjectStore, batch: Iterable[TrashedBlob]) -> None:
             data = store.backend.get_range(blob.key, 0, frames.HEADER_LIMIT_BYTES)
             headers[bytes.fromhex(name.hex)] = frames.decode_header(data, blob.key)
     if headers:
-        store.index.drop_frames(_deeper(store, headers))
-        store.index.add({frame: rows_of(header.chunks) for frame, header in headers.items()})
+        store.index.add(
+            {frame: rows_of(header.chunks) for frame, header in headers.items()},
+            instead_of=_deeper(store, headers),
+        )
 
 
 def _deeper(store: ObjectStore, headers: Mapping[bytes, frames.Header]) -> set[bytes]:
