@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from stemma.catalog.doctor import examine
+from stemma.catalog.exchange import read_local, up_to
 from stemma.catalog.resolve import resolve
 from stemma.domain.digest import Digest
 from stemma.domain.errors import (
@@ -401,3 +402,5 @@ def test_a_channel_may_point_at_a_candidate_but_stable_may_not(project: Project)
     project.catalog.move_channel("digits", "challenger", "1.0.0", moved_by="ada")
     history = project.catalog.channel_history("digits", "challenger")
     assert [move.version for move in history] == ["1.0.0", run]
+    shared = up_to(read_local(project.database, project.objects, "digits"), "1.0.0")
+    assert [move.version for _, move in shared.moves["challenger"]] == [run, "1.0.0"]

@@ -24,6 +24,7 @@ from typing import Final, Protocol, TypeVar
 
 from stemma.catalog import queries
 from stemma.catalog import rows as build
+from stemma.catalog.adopted import has_run
 from stemma.catalog.replay import Records, load_records
 from stemma.catalog.run_rows import insert_runs
 from stemma.db.engine import Connection, Database
@@ -150,12 +151,12 @@ def _chains_of(model: str, records: Records) -> Chains:
     """Return a model's chains as far as they are whole."""
     releases = _whole(pair for pair in records.releases.items() if pair[1].model == model)
     sound = _until(releases, lambda it: it.manifest in records.manifests)
-    versions = {release.version for _, release in sound}
+    is_shared = _target_among(sound)
     own_moves = [pair for pair in records.moves.items() if pair[1].model == model]
     moves = {
         channel: _until(
             _whole(pair for pair in own_moves if pair[1].channel == channel),
-            lambda it: not it.version or it.version in versions,
+            is_shared,
         )
         for channel in sorted({move.channel for _, move in own_moves})
     }
@@ -260,15 +261,22 @@ def up_to(chains: Chains, version: str) -> Chains:
     """Return what was known when a release was the newest: the chains up to it."""
     sequence = chains.versions[version].sequence
     releases = chains.releases[:sequence]
-    versions = {release.version for _, release in releases}
+    is_shared = _target_among(releases)
     return Chains(
         releases=releases,
-        moves={
-            channel: _until(moves, lambda it: not it.version or it.version in versions)
-            for channel, moves in chains.moves.items()
-        },
+        moves={channel: _until(moves, is_shared) for channel, moves in chains.moves.items()},
         manifests=chains.manifests,
     )
+
+
+def _target_among(releases: Iterable[tuple[Digest, Release]]) -> Callable[[ChannelMove], bool]:
+    """Return whether a move points nowhere, or at one of these, if only since it was released."""
+    versions: set[str] = set()
+    manifests: set[Digest | None] = set()
+    for _, release in releases:
+        versions.add(release.version)
+        manifests.add(release.manifest)
+    return lambda it: not it.version or it.version in versions or it.manifest in manifests
 
 
 def pick(chains: Chains, ref: Ref) -> Release:
@@ -372,7 +380,7 @@ def _add_release(
         raise _raced(release.model)
     queries.insert_manifest(connection, release.manifest, manifest)
     run = build.run_values(release.manifest, manifest)
-    if not queries.runs_by_prefix(connection, manifest.model, str(run["id"]), 1):
+    if not has_run(connection, str(run["id"])):
         insert_runs(connection, [run])
     queries.insert_release(connection, record, release)
 
