@@ -39,7 +39,7 @@ from stemma.hub.foreign import mlflow_reading as reading
 from stemma.hub.foreign import mlflow_wire as wire
 from stemma.hub.foreign.mlflow_address import MlflowAddress
 from stemma.hub.foreign.mlflow_client import MlflowClient
-from stemma.hub.foreign.mlflow_translate import DIGEST_TAG, MODEL_TAG, VERSION_TAG
+from stemma.hub.foreign.mlflow_translate import DIGEST_TAG, MODEL_TAG, VERSION_TAG, fit_key
 from stemma.hub.foreign.outcome import ForeignOutcome, ForeignProgress, Tally
 from stemma.hub.local import LocalHub
 from stemma.hub.local_parts import LocalParts
@@ -244,18 +244,21 @@ class _Export:
                 for name in names
                 for point, _ in metric_queries.history(connection, run, name, _ALL, None)
             ]
-        ended_at_us = to_microseconds(manifest.provenance.ended_at)
+        at_us = to_microseconds(manifest.provenance.ended_at)
         known = set(names)
         points += [
-            Point(metric.name, float(metric.value), 0, ended_at_us)
+            Point(
+                f"{metric.name}[{metric.slice}]" if metric.slice else metric.name, value, 0, at_us
+            )
             for metric in manifest.evidence.metrics
-            if not metric.slice and metric.name not in known
+            for value in [float(metric.value)]
+            if metric.slice or metric.name not in known
         ]
         return (found[0] if found else None), points
 
     def _hyperparameters(self) -> list[tuple[str, str]]:
         facts = LocalHub(self._parts).facts(self._view)
-        return [(name, str(value)) for name, value in facts.hyperparameters.items()]
+        return [(fit_key(name), str(value)) for name, value in facts.hyperparameters.items()]
 
     def _files(self) -> list[_Sent]:
         manifest, objects = self._view.manifest, self._parts.objects
@@ -331,7 +334,7 @@ def _metric(point: Point) -> dict[str, object]:
     # JSON has no NaN; the text of it is what MLflow's own client sends.
     number: object = value if value == value else "NaN"  # noqa: PLR0124 - NaN alone differs
     return {
-        "key": name,
+        "key": fit_key(name),
         "value": number,
         "step": step,
         "timestamp": logged_at_us // _MILLISECOND,

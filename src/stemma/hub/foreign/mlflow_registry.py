@@ -62,8 +62,8 @@ class RegistryImport:
             for version in versions:
                 self._put_version(model, version)
             self._put_aliases(found, model)
-            self._tally.copy("registered model")
         if len(self._tally.left) == refused:
+            self._tally.copy("registered model")
             with self._parts.database.write() as connection:
                 imports.mark_registered_model(connection, found.name, state)
 

@@ -31,6 +31,7 @@ from stemma.domain.registry import (
 )
 from stemma.domain.run import RunRecord, RunStart, RunState
 from stemma.domain.tracking import (
+    KEY_LENGTH_LIMIT,
     USER_TAG,
     Point,
     RunData,
@@ -58,6 +59,7 @@ _STATES: Final = {
     "FAILED": RunState.FAILED,
     "KILLED": RunState.INTERRUPTED,
 }
+_FORBIDDEN: Final = re.compile(r"[^/\w.\- :]")
 _OPEN: Final = frozenset({RunState.RUNNING, RunState.SCHEDULED})
 _MODEL_STATE: Final = "LOGGED_MODEL_"
 _MICROSECONDS: Final = 1000
@@ -90,6 +92,12 @@ def moment(milliseconds: int) -> datetime:
         InvalidInputError: If it is out of range.
     """
     return to_moment(milliseconds * _MICROSECONDS)
+
+
+def fit_key(name: str) -> str:
+    """Return a name that MLflow takes; ``recall[class=0]`` of ours is ``recall/class:0`` there."""
+    plain = name.replace("[", "/").replace("=", ":").replace("]", "")
+    return _FORBIDDEN.sub("_", plain)[:KEY_LENGTH_LIMIT]
 
 
 def run_data(found: wire.ForeignRun, origin: Origin) -> RunData:
@@ -141,7 +149,7 @@ def is_open(found: wire.ForeignRun) -> bool:
 def points(history: Iterable[wire.ForeignPoint], name: str) -> list[Point]:
     """Return the points of a metric."""
     return [
-        Point(name, storable_value(it.value), it.step, it.timestamp * _MICROSECONDS)
+        Point(fit_key(name), storable_value(it.value), it.step, it.timestamp * _MICROSECONDS)
         for it in history
     ]
 

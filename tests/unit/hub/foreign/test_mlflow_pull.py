@@ -15,7 +15,7 @@ from stemma.domain.errors import (
 from stemma.hub.foreign.mlflow_address import parse_mlflow_address
 from stemma.hub.foreign.mlflow_client import ATTEMPTS, MlflowClient
 from stemma.hub.foreign.mlflow_wire import Experiments
-from stemma.tracking import artifacts, imports, run_log
+from stemma.tracking import artifacts, imports, registry, run_log
 
 if TYPE_CHECKING:
     from stemma.hub.local_parts import LocalParts
@@ -132,6 +132,25 @@ def test_a_run_that_was_deleted_here_stays_deleted(
     assert [item.code for item in pull().left] == ["deleted-here"]
     with parts.database.read() as connection:
         assert imports.is_deleted(connection, RUN)
+
+
+def test_a_version_waits_until_its_files_are_here(
+    parts: LocalParts, server: Any, pull: Any
+) -> None:
+    """A version would be here with nothing behind it, or never come when its run does."""
+    source = f"mlflow-artifacts:/{ROOT}/model"
+    model = {"name": "Churn (EU)", "aliases": [{"alias": "stable", "version": "2"}]}
+    version = {"name": "Churn (EU)", "version": "2", "source": source, "run_id": "7" * 32}
+    server.answers["registered-models/search"] = {"registered_models": [model]}
+    server.answers["model-versions/search"] = {"model_versions": [version]}
+    runs = server.answers["runs/search"].pop("runs")
+    assert [item.code for item in pull().left] == ["bad-source", "version-not-found"]
+    runs[0]["data"]["metrics"][0]["key"] = "recall[class=0]"
+    server.answers["runs/search"]["runs"] = runs
+    assert [item.code for item in pull().left] == ["unreleased-on-stable"]
+    with parts.database.read() as connection:
+        assert registry.get_version(connection, "Churn (EU)", 2).run == RUN
+        assert run_log.run_data(connection, RUN).metrics[0].name == "recall/class:0"
 
 
 def test_a_dry_run_writes_nothing(parts: LocalParts, server: Any, pull: Any) -> None:
