@@ -56,6 +56,21 @@ def test_the_life_of_a_registered_model(run_client: Callable[..., str]) -> None:
     run_client("client_registry")
 
 
+def test_two_clients_share_a_run_and_a_registered_model(run_client: Callable[..., str]) -> None:
+    """Points would be lost, versions numbered twice, when two trainings log at once."""
+    run_client("client_two")
+
+
+def test_mlflows_own_command_line_works(run_client: Callable[..., str]) -> None:
+    """Scripts of a team that call ``mlflow experiments`` or ``mlflow runs`` would fail."""
+    run_client("client_cli")
+
+
+def test_what_else_clients_log_is_read_back(run_client: Callable[..., str]) -> None:
+    """Figures, tables, asynchronous points or system metrics would be lost."""
+    run_client("client_extras")
+
+
 @pytest.mark.postgres
 @pytest.mark.parametrize("client", ["client_runs", "client_registry"])
 def test_clients_see_no_difference_on_postgresql(
