@@ -38,7 +38,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from stemma.db import schema
 from stemma.db.failures import FOREIGN_ERRORS, corrupt, translate
-from stemma.db.mark import read_mark, write_mark
+from stemma.db.mark import hold_mark, is_mark_held, read_mark, write_mark
 from stemma.db.seal import Claim, SealState, is_log_empty, sidecar_path, sync_folder, write_seal
 from stemma.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 
@@ -65,6 +65,7 @@ class Database:
     def __init__(self, engine: Engine, path: Path | None) -> None:
         self._engine = engine
         self._has_written = False
+        self._held_mark: int | None = None
         self.path = path
         self.url = engine.url.render_as_string(hide_password=True)
         self.seal_state: SealState | None = None
@@ -136,6 +137,8 @@ class Database:
             raise translate(error, self.name) from error
         if self.path is not None:
             write_mark(self.path, generation)
+            if self._held_mark is None:
+                self._held_mark = hold_mark(self.path)
         self._has_written = True
 
     def generation(self) -> int:
@@ -150,6 +153,9 @@ class Database:
             if self.path is not None and (self._has_written or is_unsealed):
                 self._seal(self.path)
         finally:
+            if self._held_mark is not None:
+                os.close(self._held_mark)
+                self._held_mark = None
             self._engine.dispose()
 
     def __enter__(self) -> Database:
@@ -187,10 +193,14 @@ class Database:
             if self.seal_state is SealState.BEHIND:
                 raise corrupt(self.name, "what was written last is gone from it or its log")
             has_no_seal = self.seal_state in {SealState.MISSING, SealState.DAMAGED_SEAL}
-            if has_no_seal or claim.has_moved(generation):
+            if has_no_seal or (claim.has_moved(generation) and not self._has_writer()):
                 self._ask_engine()
         if revision != schema.HEAD:
             self._upgrade()
+
+    def _has_writer(self) -> bool:
+        """Whether somebody at work has moved the file past its seal, and nobody died of it."""
+        return self.path is not None and is_mark_held(self.path)
 
     def _ask_engine(self) -> None:
         """Let SQLite compare tables with indexes, where no seal vouches for either."""

@@ -14,10 +14,13 @@ Invariants:
       of zeros, as a power cut may leave it, says nothing.
     * It is read before the generation it is compared with, so a writer at work never makes
       a sound database look behind.
+    * A process that has written holds the file by ``flock`` until it closes the database, so
+      others can tell a writer at work from one that died.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from contextlib import suppress
@@ -46,6 +49,35 @@ def write_mark(database: Path, generation: int) -> None:
             os.pwrite(handle, line, 0)
         finally:
             os.close(handle)
+
+
+def hold_mark(database: Path) -> int | None:
+    """Say that this process writes, until the descriptor is closed; ``None``: could not be said."""
+    try:
+        handle = os.open(mark_path(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def is_mark_held(database: Path) -> bool:
+    """Whether a living process has written to the database and has not closed it."""
+    try:
+        handle = os.open(mark_path(database), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def read_mark(database: Path) -> int:

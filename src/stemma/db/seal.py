@@ -26,10 +26,11 @@ A generation below the sealed or the acknowledged one (``stemma.db.mark``) means
 are gone: the file is an older one, or its log was damaged.
 
 A stale seal says nothing else, except when the file still has the sealed hash and only its
-log is newer.  Otherwise SQLite is asked to compare tables with indexes, for a flipped bit in
-an index hides rows; row digests and ``stemma doctor`` (rows against records) stand alone for
-the rest until the next close.  A damaged sidecar is reported by doctor and
-replaced by the next write; the file itself is whole.
+log is newer, or a living process is at work on it, as a server is all the time.  Otherwise
+SQLite is asked to compare tables with indexes, for a flipped bit in an index hides rows;
+row digests and ``stemma doctor`` (rows against records) stand alone for the rest until the
+next close.  A damaged sidecar is reported by doctor and replaced by the next write; the
+file itself is whole.
 
 A file over ``HASH_LIMIT_BYTES`` is hashed by doctor only: reading it on every command
 would cost more than it protects.  This module does not repair; see

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -22,7 +23,6 @@ from stemma.domain.policy import ModelPolicy
 from stemma.domain.ref import did_you_mean, is_bare_run, suggest
 from stemma.domain.release import STABLE, ChannelMove, GateResult, prerelease_on_stable
 from stemma.domain.run import RunRecord, RunState
-from stemma.hub.adopting import Candidate, candidate_of_run, newest_candidate
 from stemma.hub.base import (
     ChannelVerbs,
     CheckReport,
@@ -36,6 +36,9 @@ from stemma.hub.local_parts import LocalParts
 from stemma.hub.portions import find_left
 from stemma.hub.selection import missing_parts
 from stemma.hub.version_diffs import diff_of
+
+if TYPE_CHECKING:
+    from stemma.hub.adopting import Candidate
 
 _SCANNED_RUNS = 1000
 
@@ -133,6 +136,13 @@ class LocalVersions(VersionVerbs, ChannelVerbs):
 
     def _candidate(self, request: ReleaseRequest) -> Candidate:
         """Return what is to be released: what Stemma recorded, or what MLflow logged."""
+        # What records a model costs more to import than most commands take.
+        from stemma.hub.adopting import (  # noqa: PLC0415
+            Candidate,
+            candidate_of_run,
+            newest_candidate,
+        )
+
         runs = self._parts.runs
         if request.run:
             run = runs.get(request.run)

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import insert, select, text
 
 from stemma.db.engine import Database
-from stemma.db.mark import is_mark_damaged, mark_path, read_mark
+from stemma.db.mark import is_mark_damaged, is_mark_held, mark_path, read_mark
 from stemma.db.rows import check_all, seal
 from stemma.db.seal import Claim, Seal, SealState, sidecar_path
 from stemma.db.tables import models, tracked
@@ -167,6 +167,20 @@ def test_a_flipped_bit_in_an_index_is_found_though_the_seal_is_stale(
     path.write_bytes(data)
     with pytest.raises(IntegrityError, match="damaged"):
         Database.open(url, may_create=False)
+
+
+def test_a_writer_at_work_is_told_from_one_that_died(
+    database: Database, url: str, path: Path
+) -> None:
+    """Each command beside a server would read the whole file, or none after a crash."""
+    add(database, "early")
+    assert is_mark_held(path)
+    assert state(url) is not SealState.BROKEN
+    assert is_mark_held(path)
+    database.close()
+    assert not is_mark_held(path)
+    assert subprocess.run([sys.executable, "-c", DYING, url], check=False).returncode == -9
+    assert not is_mark_held(path)
 
 
 def test_a_damaged_mark_says_nothing(database: Database, url: str, path: Path) -> None:

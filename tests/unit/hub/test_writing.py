@@ -81,6 +81,7 @@ def test_who_begins_to_read_beside_a_collection_waits_unless_it_is_kept(tmp_path
 def test_a_reader_that_cannot_write_holds_collections_off(tmp_path: Path) -> None:
     """What is read from a read-only disk would be collected by the machine that may write."""
     init_project(tmp_path)
+    (tmp_path / ".stemma" / "leases").rmdir()
     (tmp_path / ".stemma" / "leases").write_text("no folder", encoding="utf-8")
     with closing(open_hub(tmp_path)) as hub:
         content = hub.objects.put_bytes(b"data").digest
