@@ -52,7 +52,7 @@ bench: $(STAMP) $(TORCH)  ## measure; writes benchmarks/results/
 	@$(BIN)/python -m benchmarks
 
 lock: $(STAMP)  ## renew requirements.lock from pyproject.toml
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
+	@echo "torch; sys_platform == 'never'" | $(BIN)/uv pip compile --override /dev/stdin --quiet --universal --generate-hashes --no-header \
 	  --extra sklearn --extra onnx --extra postgres --extra serve --extra cloud --extra iceberg --extra lance --extra delta --group dev pyproject.toml -o requirements.lock --upgrade
 
 clean:  ## remove what the other tasks made
