@@ -35,6 +35,7 @@ def _files(parts: LocalParts) -> dict[str, bytes]:
     return {file.path: parts.objects.read_bytes(file.file) for file in found}
 
 
+@pytest.mark.slow
 def test_a_second_import_asks_for_no_points_and_no_files(
     parts: LocalParts, server: Any, pull: Any
 ) -> None:
@@ -48,6 +49,7 @@ def test_a_second_import_asks_for_no_points_and_no_files(
     assert server.count("get-history") == 1
 
 
+@pytest.mark.slow
 def test_what_changed_is_asked_for_and_nothing_is_fetched_twice(
     parts: LocalParts, server: Any, pull: Any
 ) -> None:
@@ -62,6 +64,7 @@ def test_what_changed_is_asked_for_and_nothing_is_fetched_twice(
         assert run_log.run_data(connection, RUN).tags["team"] == "sales"
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_looked_at_every_time(
     parts: LocalParts, server: Any, pull: Any
 ) -> None:
@@ -74,6 +77,7 @@ def test_a_run_that_goes_on_is_looked_at_every_time(
     assert _files(parts) == {"notes.txt": b"HELLO"}
 
 
+@pytest.mark.slow
 def test_what_was_cut_off_goes_on_without_the_files_that_are_here(
     parts: LocalParts, server: Any, pull: Any
 ) -> None:
@@ -121,6 +125,7 @@ def test_artifacts_elsewhere_are_named_each_time_and_never_opened(
     assert server.count("mlflow-artifacts/artifacts") == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_was_deleted_here_stays_deleted(
     parts: LocalParts, server: Any, pull: Any
 ) -> None:
@@ -134,6 +139,7 @@ def test_a_run_that_was_deleted_here_stays_deleted(
         assert imports.is_deleted(connection, RUN)
 
 
+@pytest.mark.slow
 def test_a_version_waits_until_its_files_are_here(
     parts: LocalParts, server: Any, pull: Any
 ) -> None:
