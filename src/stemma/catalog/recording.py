@@ -78,7 +78,15 @@ class Recorder:
             InvalidInputError: If another dataset of that name was recorded, or the name could
                 not be a folder beside the others' when the version is checked out.
         """
-        check_paths({*self._parts.datasets, dataset.name})
+        self.add_datasets([dataset])
+
+    def add_datasets(self, datasets: Sequence[CapturedDataset]) -> None:
+        """Keep datasets, as ``add_dataset`` does; their names are compared but once."""
+        check_paths({*self._parts.datasets, *(dataset.name for dataset in datasets)})
+        for dataset in datasets:
+            self._keep(dataset)
+
+    def _keep(self, dataset: CapturedDataset) -> None:
         known = self._parts.datasets.get(dataset.name)
         if known is not None and (known.role, known.canonical_digest) != (
             dataset.role,

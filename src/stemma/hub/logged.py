@@ -98,8 +98,7 @@ def record_logged(recorder: Recorder, parts: LoggedParts) -> list[str]:
     facts = read_mlmodel(_read(parts, MLMODEL))
     if parts.files:
         recorder.set_model(_model(parts, facts))
-    for dataset in _datasets(parts.inputs):
-        recorder.add_dataset(dataset)
+    recorder.add_datasets(list(_datasets(parts.inputs)))
     code = _code(parts, facts)
     recorder.set_code(code)
     recorder.set_pipeline(_command(parts.tags))
