@@ -1,6 +1,7 @@
 """Kill the tracking server while eight threads log: is everything acknowledged there, once?
 
-By hand: ``python -m benchmarks.scenarios.tracking_kills 20``.
+By hand: ``python -m benchmarks.scenarios.tracking_kills 20``; on PostgreSQL with the address of
+an empty database in ``STEMMA_DATABASE``.
 
 Eight threads log through the unmodified MLflow client, each to runs of its own: points one by
 one and in batches, params, tags, artifacts.  The server is killed with ``kill -9`` at random
@@ -277,4 +278,5 @@ if __name__ == "__main__":
     result = run(int(sys.argv[1]) if sys.argv[1:] else 20)
     print(json.dumps(result, indent=2))
     if len(sys.argv) == 1:
-        write_result("tracking_kills", result)
+        kind = "_postgres" if os.environ.get("STEMMA_DATABASE") else ""
+        write_result(f"tracking_kills{kind}", result)
