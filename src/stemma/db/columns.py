@@ -60,9 +60,9 @@ def path_column(name: str) -> Column[str]:
     )
 
 
-def integer_column(name: str) -> Column[int]:
+def integer_column(name: str, *, is_nullable: bool = False) -> Column[int]:
     """Return a column of 64-bit integers."""
-    return Column(name, BigInteger, nullable=False)
+    return Column(name, BigInteger, nullable=is_nullable)
 
 
 def number_column(name: str) -> Column[float]:

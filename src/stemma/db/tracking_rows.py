@@ -4,8 +4,9 @@ There may be millions of them, so they pass by and are never all in memory.
 
 Invariants:
     * Only rows that match their digest or check are carried over or kept.
-    * After ``tidy`` nothing belongs to a run, an experiment, a metric, a logged model or a
-      registered model that is gone; a run whose experiment is lost is in one of another name.
+    * After ``tidy`` nothing belongs to a run, an experiment, a metric, a logged model, a
+      trace or a registered model that is gone; a run whose experiment is lost is in one of
+      another name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Table,
+    case,
     delete,
     exists,
     func,
@@ -47,11 +49,15 @@ from stemma.db.tracking_tables import (
     model_versions,
     registered_model_tags,
     registered_models,
+    trace_metadata,
+    trace_tags,
+    traces,
 )
 from stemma.domain.errors import IntegrityError
 
 _BATCH_SIZE: Final = 1000
 _RUN_PREFIX: Final = "r-"
+_TRACE_PREFIX: Final = "tr-"
 _Columns: TypeAlias = tuple[Column[Any], ...]
 _VERSION: Final = (model_versions.c.name, model_versions.c.number)
 _OWNED: Final[list[tuple[Table, tuple[_Columns, _Columns]]]] = [
@@ -67,6 +73,7 @@ _OWNED: Final[list[tuple[Table, tuple[_Columns, _Columns]]]] = [
         (table, ((table.c.name,), (registered_models.c.name,)))
         for table in (model_versions, registered_model_tags)
     ),
+    *((table, ((table.c.trace,), (traces.c.id,))) for table in (trace_tags, trace_metadata)),
     (model_version_tags, ((model_version_tags.c.name, model_version_tags.c.number), _VERSION)),
 ]
 """What belongs to what: the columns that name the owner, and the owner's; owners come first."""
@@ -167,11 +174,16 @@ def _count(connection: Connection, table: Table, condition: ColumnElement[bool])
 
 def _orphans() -> list[tuple[Table, ColumnElement[bool]]]:
     """Return which rows of which tables belong to nothing, owners before what they own."""
-    of_run = artifacts.c.owner.startswith(_RUN_PREFIX)
-    lost_run = _is_lost((artifacts.c.owner,), (runs.c.id,))
-    lost_model = _is_lost((artifacts.c.owner,), (logged_models.c.id,))
+    is_lost = case(
+        (artifacts.c.owner.startswith(_RUN_PREFIX), _is_lost((artifacts.c.owner,), (runs.c.id,))),
+        (
+            artifacts.c.owner.startswith(_TRACE_PREFIX),
+            _is_lost((artifacts.c.owner,), (traces.c.id,)),
+        ),
+        else_=_is_lost((artifacts.c.owner,), (logged_models.c.id,)),
+    )
     owned = [(table, _is_lost(*columns)) for table, columns in _OWNED]
-    return [*owned, (artifacts, (of_run & lost_run) | (~of_run & lost_model))]
+    return [*owned, (artifacts, is_lost)]
 
 
 def _is_lost(names: _Columns, owner: _Columns) -> ColumnElement[bool]:

@@ -173,6 +173,29 @@ logged_model_metrics: Final = Table(
     Index(None, "name", "value", "logged_model"),
 )
 
+traces: Final = Table(
+    "traces",
+    metadata,
+    text_column("id"),
+    integer_column("experiment"),
+    text_column("run"),
+    text_column("name"),
+    text_column("state"),
+    text_column("requested_at"),
+    integer_column("duration_ms", is_nullable=True),
+    text_column("client_request"),
+    text_column("request_preview"),
+    text_column("response_preview"),
+    text_column("row_digest"),
+    PrimaryKeyConstraint("id"),
+    Index(None, "experiment", "requested_at", "id"),
+    Index(None, "run"),
+)
+"""What a call did stands in a file, among the artifacts of the trace."""
+
+trace_tags: Final = _labels("trace_tags", text_column("trace"))
+trace_metadata: Final = _labels("trace_metadata", text_column("trace"))
+
 artifacts: Final = Table(
     "artifacts",
     metadata,
@@ -185,7 +208,8 @@ artifacts: Final = Table(
     PrimaryKeyConstraint("owner", "path"),
     Index(None, "file"),
 )
-"""Files of a run (``r-…``) or a logged model (``m-…``), in the content store by digest."""
+"""Files of a run (``r-…``), a logged model (``m-…``) or a trace (``tr-…``), in the content
+store by digest."""
 
 registered_models: Final = Table(
     "registered_models",

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Row, bindparam, delete, or_, select
+from sqlalchemy import BindParameter, Connection, Row, bindparam, delete, null, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stemma.db.rows import Value, check, check_all, seal
 from stemma.db.tables import runs
-from stemma.db.tracking_tables import artifacts, logged_models
+from stemma.db.tracking_tables import artifacts, logged_models, traces
 from stemma.domain.artifact import Artifact
 from stemma.domain.canonical import timestamp
 from stemma.domain.digest import Digest
@@ -72,6 +72,7 @@ _RUN: Final = select(runs.c.experiment, runs.c.deleted_at, runs.c.manifest).wher
 _MODEL: Final = select(
     logged_models.c.experiment, logged_models.c.deleted_at, logged_models.c.state
 ).where(logged_models.c.id == _OWNER)
+_TRACE: Final = select(traces.c.experiment, null().label("deleted_at")).where(traces.c.id == _OWNER)
 _EXPERIMENT_OF: Final = (
     select(logged_models.c.experiment).where(logged_models.c.id == _OWNER).scalar_subquery()
 )
@@ -162,6 +163,11 @@ def find_run(connection: Connection, run: str) -> Row[Any, Any, Any] | None:
 def find_model(connection: Connection, model: str) -> Row[Any, Any, Any] | None:
     """Return experiment, moment of deletion and state of a logged model."""
     return connection.execute(_MODEL, {"of_owner": model}).one_or_none()
+
+
+def find_trace(connection: Connection, trace: str) -> Row[Any, Any] | None:
+    """Return experiment of a trace, and no moment of deletion: a deleted one is gone."""
+    return connection.execute(_TRACE, {"of_owner": trace}).one_or_none()
 
 
 def related(connection: Connection, owner: str, path: str) -> list[Digest]:

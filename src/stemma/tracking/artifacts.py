@@ -1,4 +1,4 @@
-"""Artifacts: the files of runs and logged models, by path.
+"""Artifacts: the files of runs, logged models and traces, by path.
 
 A row says which file of the content store a path stands for; whoever writes one has stored the
 file, and holds the store until the row is durable.
@@ -31,13 +31,22 @@ from stemma.domain.artifact import (
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from stemma.domain.logged_model import LoggedModelState
+from stemma.domain.trace import TRACE_PREFIX
 from stemma.tracking import artifact_queries as queries
 from stemma.tracking.registered_sources import version_with
 
 NATIVE_FOLDER: Final = "model"
 """Where the files stand that a finished run recorded itself."""
 
-_MODEL_PREFIX: Final = "m-"
+_RUN: Final = "run"
+_MODEL: Final = "logged model"
+_TRACE: Final = "trace"
+_WORDS: Final = (("m-", _MODEL), (TRACE_PREFIX, _TRACE))
+_FINDERS: Final = {
+    _RUN: queries.find_run,
+    _MODEL: queries.find_model,
+    _TRACE: queries.find_trace,
+}
 
 
 def put(
@@ -52,7 +61,7 @@ def put(
         experiment: The experiment that the owner is said to be of; not looked at if ``None``.
 
     Raises:
-        NotFoundError: If there is no such run or logged model.
+        NotFoundError: If there is no such run, logged model or trace.
         InvalidInputError: If the path may not be, or stands for a folder or below a file; or if
             the owner is deleted.
         ConflictError: If what is there may not change (``artifact-immutable``).
@@ -133,15 +142,15 @@ def check_writable(
     """Check that this path of a run or logged model may be written.
 
     Raises:
-        NotFoundError: If there is no such run or logged model.
+        NotFoundError: If there is no such run, logged model or trace.
         InvalidInputError: If it is deleted.
         ConflictError: If what is there may not change (``artifact-immutable``).
     """
-    is_model = owner.startswith(_MODEL_PREFIX)
-    row = (queries.find_model if is_model else queries.find_run)(connection, owner)
+    word = _word(owner)
+    is_model, is_run = word == _MODEL, word == _RUN
+    row = _FINDERS[word](connection, owner)
     if row is None or experiment not in {None, row.experiment}:
         raise _no_owner(owner, experiment)
-    word = _word(owner)
     if row.deleted_at is not None:
         raise InvalidInputError(
             f"{word} {owner} is deleted", code=f"{word.replace(' ', '-')}-deleted"
@@ -149,9 +158,9 @@ def check_writable(
     if is_model and row.state == LoggedModelState.READY.value:
         raise _immutable(f"logged model {owner} is ready")
     is_native = path.partition("/")[0] == NATIVE_FOLDER
-    if not is_model and is_native and row.manifest is not None:
+    if is_run and is_native and row.manifest is not None:
         raise _immutable(f"run {owner} has recorded its model")
-    version = "" if is_model else version_with(connection, owner, path)
+    version = version_with(connection, owner, path) if is_run else ""
     if version:
         raise _immutable(f"{path} of {owner} is {version}")
 
@@ -162,8 +171,7 @@ def experiment_of(connection: Connection, owner: str) -> int:
     Raises:
         NotFoundError: If there is none.
     """
-    is_model = owner.startswith(_MODEL_PREFIX)
-    row = (queries.find_model if is_model else queries.find_run)(connection, owner)
+    row = _FINDERS[_word(owner)](connection, owner)
     if row is None:
         raise _no_owner(owner)
     return int(row.experiment)
@@ -171,7 +179,7 @@ def experiment_of(connection: Connection, owner: str) -> int:
 
 def manifest_of(connection: Connection, owner: str) -> Digest | None:
     """Return the manifest that a finished run recorded; nothing of other owners."""
-    row = None if owner.startswith(_MODEL_PREFIX) else queries.find_run(connection, owner)
+    row = queries.find_run(connection, owner) if _word(owner) == _RUN else None
     return None if row is None or row.manifest is None else Digest.parse(row.manifest)
 
 
@@ -221,7 +229,7 @@ def _entries(connection: Connection, owner: str, folder: str) -> Iterator[Artifa
 
 
 def _word(owner: str) -> str:
-    return "logged model" if owner.startswith(_MODEL_PREFIX) else "run"
+    return next((word for prefix, word in _WORDS if owner.startswith(prefix)), _RUN)
 
 
 def _no_owner(owner: str, experiment: int | None = None) -> NotFoundError:

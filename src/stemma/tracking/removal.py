@@ -44,22 +44,25 @@ class Removal:
     Attributes:
         runs: Runs.
         models: Logged models.
+        traces: Traces of experiments that go.
     """
 
     runs: tuple[Doomed, ...]
     models: tuple[Doomed, ...]
+    traces: tuple[Doomed, ...] = ()
 
     @property
     def owners(self) -> frozenset[str]:
         """Whose artifacts are no longer kept."""
-        return frozenset(doomed.id for doomed in (*self.runs, *self.models))
+        return frozenset(doomed.id for doomed in (*self.runs, *self.models, *self.traces))
 
 
 def find_doomed(connection: Connection, before: datetime) -> Removal:
     """Return what was deleted before a moment and may go."""
     runs = queries.deleted_runs(connection, before)
     models = queries.deleted_models(connection, before)
-    sizes = queries.sizes(connection, [row.id for row in (*runs, *models)])
+    traces = queries.deleted_traces(connection, before)
+    sizes = queries.sizes(connection, [row.id for row in (*runs, *models, *traces)])
 
     def doomed(identity: str, deleted_at: str) -> Doomed:
         count, size_bytes = sizes.get(identity, (0, 0))
@@ -68,6 +71,7 @@ def find_doomed(connection: Connection, before: datetime) -> Removal:
     return Removal(
         runs=tuple(doomed(row.id, row.deleted_at) for row in runs),
         models=tuple(doomed(row.id, row.deleted_at) for row in models),
+        traces=tuple(doomed(row.id, row.deleted_at) for row in traces),
     )
 
 
@@ -78,3 +82,4 @@ def forget(connection: Connection, removal: Removal) -> None:
         [doomed.id for doomed in removal.runs],
         [doomed.id for doomed in removal.models],
     )
+    queries.forget_traces(connection, [doomed.id for doomed in removal.traces])

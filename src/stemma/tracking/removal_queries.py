@@ -24,12 +24,16 @@ from stemma.db.tracking_tables import (
     logged_model_tags,
     logged_models,
     model_versions,
+    trace_metadata,
+    trace_tags,
+    traces,
 )
 from stemma.domain.canonical import timestamp
 from stemma.domain.registry import ModelStage
 from stemma.domain.run import RunState
 
 _BATCH_SIZE: Final = 500
+_TRACE_TABLES: Final = (trace_tags, trace_metadata)
 _MODEL_TABLES: Final = (logged_model_params, logged_model_tags, logged_model_metrics)
 
 
@@ -70,6 +74,16 @@ def deleted_models(connection: Connection, before: datetime) -> list[Row[Any, An
     return list(connection.execute(query.order_by(logged_models.c.id)))
 
 
+def deleted_traces(connection: Connection, before: datetime) -> list[Row[Any, Any]]:
+    """Return id and moment of deletion of each trace that goes with its experiment."""
+    query = (
+        select(traces.c.id, experiments.c.deleted_at)
+        .join(experiments, experiments.c.id == traces.c.experiment)
+        .where(experiments.c.deleted_at < timestamp(before))
+    )
+    return list(connection.execute(query.order_by(traces.c.id)))
+
+
 def sizes(connection: Connection, owners: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Return how many artifacts owners have, and how many bytes those."""
     found: dict[str, tuple[int, int]] = {}
@@ -96,3 +110,13 @@ def forget(connection: Connection, run_ids: Sequence[str], model_ids: Sequence[s
             connection.execute(delete(table).where(table.c.logged_model.in_(batch)))
         connection.execute(delete(artifacts).where(artifacts.c.owner.in_(batch)))
         connection.execute(delete(logged_models).where(logged_models.c.id.in_(batch)))
+
+
+def forget_traces(connection: Connection, trace_ids: Sequence[str]) -> None:
+    """Remove traces with their tags, metadata and the rows of their files."""
+    for start in range(0, len(trace_ids), _BATCH_SIZE):
+        batch = trace_ids[start : start + _BATCH_SIZE]
+        for table in _TRACE_TABLES:
+            connection.execute(delete(table).where(table.c.trace.in_(batch)))
+        connection.execute(delete(artifacts).where(artifacts.c.owner.in_(batch)))
+        connection.execute(delete(traces).where(traces.c.id.in_(batch)))

@@ -1,8 +1,9 @@
 """Where an artifact is, in the paths that clients are given and send back.
 
 Invariants:
-    * A place is ``EXPERIMENT/RUN/artifacts/PATH`` or ``EXPERIMENT/models/MODEL/artifacts/PATH``;
-      nothing else is read or written, and nothing of it becomes the name of a file of ours.
+    * A place is ``EXPERIMENT/RUN/artifacts/PATH``, ``EXPERIMENT/models/MODEL/artifacts/PATH`` or
+      ``EXPERIMENT/traces/TRACE/artifacts/PATH``; nothing else is read or written, and
+      nothing of it becomes the name of a file of ours.
 
 Example:
     >>> parse_place("0/r-7f3c/artifacts/model/MLmodel").path
@@ -12,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,25 +22,31 @@ from typing_extensions import override
 from stemma.domain.artifact import check_artifact_folder, check_artifact_path
 from stemma.domain.errors import InvalidInputError
 from stemma.domain.logged_model import parse_logged_model_id
+from stemma.domain.trace import TRACE_PREFIX, parse_trace_id
 from stemma.domain.tracking import parse_run_id
 
 SCHEME: Final = "mlflow-artifacts:/"
 
 _MODELS: Final = "models"
+_TRACES: Final = "traces"
 _ARTIFACTS: Final = "artifacts"
 _EXPERIMENT: Final = re.compile(r"[0-9]{1,18}")
 _RUN_PARTS: Final = 3
-_MODEL_PARTS: Final = 4
+_OTHER_PARTS: Final = 4
 _SHOWN: Final = 80
+_PARSERS: Final[dict[str, Callable[[str], str]]] = {
+    _MODELS: parse_logged_model_id,
+    _TRACES: parse_trace_id,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file or folder among the artifacts of a run or a logged model.
+    """A file or folder among the artifacts of a run, a logged model or a trace.
 
     Attributes:
         experiment: The experiment that the owner is said to be of.
-        owner: Id of the run or logged model.
+        owner: Id of the run, logged model or trace.
         path: Path there; empty for the root.
     """
 
@@ -66,6 +74,8 @@ def root_of(experiment: int, owner: str) -> str:
     """Return the root of a run's or logged model's artifacts, without the scheme."""
     if owner.startswith("m-"):
         return f"{experiment}/{_MODELS}/{owner}/{_ARTIFACTS}"
+    if owner.startswith(TRACE_PREFIX):
+        return f"{experiment}/{_TRACES}/{owner}/{_ARTIFACTS}"
     return f"{experiment}/{owner}/{_ARTIFACTS}"
 
 
@@ -81,7 +91,8 @@ def parse_place(text: str) -> Place:
         InvalidInputError: If it is none (``bad-artifact-path``).
     """
     parts = text.removesuffix("/").split("/")
-    count = _MODEL_PARTS if parts[1:2] == [_MODELS] else _RUN_PARTS
+    parse = _PARSERS.get(parts[1], parse_run_id) if len(parts) > 1 else parse_run_id
+    count = _RUN_PARTS if parse is parse_run_id else _OTHER_PARTS
     if (
         len(parts) < count
         or parts[count - 1] != _ARTIFACTS
@@ -93,9 +104,9 @@ def parse_place(text: str) -> Place:
             code="bad-artifact-path",
             hint="use the artifact_uri of a run or logged model",
         )
-    named = parts[count - 2]
-    owner = parse_logged_model_id(named) if count == _MODEL_PARTS else parse_run_id(named)
-    return Place(int(parts[0]), owner, check_artifact_folder("/".join(parts[count:])))
+    return Place(
+        int(parts[0]), parse(parts[count - 2]), check_artifact_folder("/".join(parts[count:]))
+    )
 
 
 def parse_file(text: str) -> Place:

@@ -206,6 +206,7 @@ ENDPOINTS: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/build/{filename:path}"),
     ("GET", "/health"),
     ("GET", "/version"),
+    ("POST", "/v1/traces"),
     ("GET", "/get-artifact"),
     ("GET", "/model-versions/get-artifact"),
     ("GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk"),

@@ -50,6 +50,7 @@ _CODES: Final[tuple[tuple[type[StemmaError], str], ...]] = (
     (UnavailableError, "TEMPORARILY_UNAVAILABLE"),
 )
 _EXISTS: Final = "-exists"
+_SPANS: Final = "/v1/traces"
 NO_TOKEN: Final = "no-token"  # noqa: S105 - the code of an error
 """The code of refusing who shows no token that counts."""
 
@@ -91,10 +92,11 @@ def problem_of(error: StemmaError) -> Problem:
 
 def not_built(method: str, path: str) -> Problem:
     """Return the answer to a route that MLflow has and this server has not."""
-    return Problem(
-        error_code="NOT_IMPLEMENTED",
-        message=f"{method} {path} is not part of this server; see docs/compat/mlflow.md",
-    )
+    message = f"{method} {path} is not part of this server; see docs/compat/mlflow.md"
+    if path == _SPANS:
+        # MLflow's client knows these words, and keeps the spans as a file from then on.
+        message = f"REST OTLP span logging is not supported: {message}"
+    return Problem(error_code="NOT_IMPLEMENTED", message=message)
 
 
 def unknown(method: str, path: str) -> Problem:

@@ -18,6 +18,7 @@ from stemma.protocols.mlflow import (
     registered_models,
     run_logs,
     runs,
+    traces,
 )
 from stemma.protocols.mlflow.routes import MlflowRoute
 
@@ -32,5 +33,6 @@ ROUTES: Final[tuple[MlflowRoute, ...]] = (
     *logged_models.ROUTES,
     *registered_models.ROUTES,
     *model_versions.ROUTES,
+    *traces.ROUTES,
 )
 """A new module of handlers goes in here."""

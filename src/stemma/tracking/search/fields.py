@@ -42,6 +42,7 @@ class Entity(Enum):
     PARAM = "params"
     TAG = "tags"
     DATASET = "dataset"
+    METADATA = "metadata"
 
 
 class Kind(Enum):
@@ -136,6 +137,7 @@ _ENTITIES: Final = {
     "attributes": Entity.ATTRIBUTE,
     "attr": Entity.ATTRIBUTE,
     "run": Entity.ATTRIBUTE,
+    "trace": Entity.ATTRIBUTE,
     "metric": Entity.METRIC,
     "metrics": Entity.METRIC,
     "param": Entity.PARAM,
@@ -146,6 +148,9 @@ _ENTITIES: Final = {
     "tags": Entity.TAG,
     "dataset": Entity.DATASET,
     "datasets": Entity.DATASET,
+    "metadata": Entity.METADATA,
+    "request_metadata": Entity.METADATA,
+    "trace_metadata": Entity.METADATA,
 }
 _EQUALITY: Final = {Comparison.EQUAL, Comparison.UNEQUAL}
 _LISTS: Final = {Comparison.IN, Comparison.NOT_IN}
@@ -167,7 +172,7 @@ def _names(*attributes: tuple[Attribute, tuple[str, ...]]) -> dict[str, Attribut
 
 RUN_FIELDS: Final = Fields(
     noun="runs",
-    entities=frozenset(Entity),
+    entities=frozenset(Entity) - {Entity.METADATA},
     orders=frozenset({Entity.ATTRIBUTE, Entity.METRIC, Entity.PARAM, Entity.TAG}),
     attributes=_names(
         (Attribute(name="id"), ("run_id", "run_uuid")),
@@ -235,6 +240,27 @@ MODEL_VERSION_FIELDS: Final = Fields(
         (Attribute(name="source"), ("source_path",)),
         _CREATED,
         _UPDATED,
+    ),
+)
+
+TRACE_FIELDS: Final = Fields(
+    noun="traces",
+    entities=frozenset({Entity.ATTRIBUTE, Entity.TAG, Entity.METADATA}),
+    attributes=_names(
+        (Attribute(name="id"), ("trace_id", "request_id")),
+        (Attribute(name="name"), ("name", "trace_name")),
+        (Attribute(name="run"), ("run_id",)),
+        (Attribute(name="state", kind=Kind.STATE), ("status", "state")),
+        (Attribute(name="experiment", kind=Kind.NUMBER), ("experiment_id",)),
+        (
+            Attribute(name="requested_at", kind=Kind.MOMENT),
+            ("timestamp_ms", "timestamp", "request_time"),
+        ),
+        (
+            Attribute(name="duration_ms", kind=Kind.NUMBER, is_nullable=True),
+            ("execution_time_ms", "execution_time", "execution_duration"),
+        ),
+        (Attribute(name="client_request"), ("client_request_id",)),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Keys of experiments, logged models, registered models and versions that a filter takes.
+"""Keys of experiments, logged models, registered models, versions and traces that a filter takes.
 
 Invariants:
     * An order is total: its keys, then the default ones that it does not name.
@@ -27,15 +27,20 @@ from stemma.db.tracking_tables import (
     model_versions,
     registered_model_tags,
     registered_models,
+    trace_metadata,
+    trace_tags,
+    traces,
 )
 from stemma.domain.logged_model import LoggedModelState
 from stemma.domain.registry import ModelStage
+from stemma.domain.trace import TraceState
 from stemma.tracking.search.condition_queries import Source, compile_condition, within
 from stemma.tracking.search.fields import (
     EXPERIMENT_FIELDS,
     LOGGED_MODEL_FIELDS,
     MODEL_VERSION_FIELDS,
     REGISTERED_MODEL_FIELDS,
+    TRACE_FIELDS,
     Condition,
     Entity,
     Fields,
@@ -85,6 +90,14 @@ _MODEL_VERSIONS: Final = Source(
     owners={"name": "name", "number": "number"},
     runs=frozenset({"run"}),
 )
+_TRACES: Final = Source(
+    table=traces,
+    columns={column.name: column for column in traces.columns},
+    parts={Entity.TAG: trace_tags, Entity.METADATA: trace_metadata},
+    owners={"id": "trace"},
+    states={state.value: (state.value,) for state in TraceState},
+    runs=frozenset({"run"}),
+)
 _KINDS: Final = {Kind.NUMBER: int}
 
 
@@ -120,6 +133,9 @@ _ALL_MODEL_VERSIONS: Final = _Kept(
     fields=MODEL_VERSION_FIELDS,
     source=_MODEL_VERSIONS,
     default=(("updated_at", False), ("name", True), ("number", False)),
+)
+_ALL_TRACES: Final = _Kept(
+    fields=TRACE_FIELDS, source=_TRACES, default=(("requested_at", False), ("id", True))
 )
 
 Rows = list[tuple[tuple[Any, ...], Mark]]
@@ -197,6 +213,24 @@ def find_model_versions(connection: Connection, search: Search, start: Mark | No
     return _page(connection, query, keys, search, start)
 
 
+def find_traces(
+    connection: Connection, of_experiments: Sequence[int], search: Search, start: Mark | None
+) -> Rows:
+    """Return ids of traces, one more than a page when there are so many.
+
+    Raises:
+        InvalidInputError: If the filter, the order or ``start`` cannot be.
+    """
+    dialect = connection.dialect.name
+    conditions = resolve(TRACE_FIELDS, search.filter)
+    query = select(traces.c.id).where(
+        within(traces.c.experiment, of_experiments),
+        *(compile_condition(_TRACES, item, dialect) for item in conditions),
+    )
+    keys = _ordered(_ALL_TRACES, search.order, dialect)
+    return _page(connection, query, keys, search, start)
+
+
 def _page(
     connection: Connection,
     query: Select[Any],
@@ -265,7 +299,13 @@ def _ordered(kept: _Kept, texts: Sequence[str], dialect: str) -> list[SortKey]:
 
 def _completed(kept: _Kept, order: Sequence[Key], dialect: str) -> list[SortKey]:
     """Return the keys of an order, and those that make it total."""
-    keys = [_attribute_key(kept, key.field.key, dialect, key.is_ascending) for key in order]
+    keys: list[SortKey] = []
+    for key in order:
+        own = _attribute_key(kept, key.field.key, dialect, key.is_ascending)
+        if key.field.is_nullable:
+            keys += nullable(own.expression, is_ascending=own.is_ascending, kind=own.kind)
+        else:
+            keys.append(own)
     named = {key.field.key for key in order}
     return keys + [
         _attribute_key(kept, name, dialect, is_ascending)

@@ -1,4 +1,4 @@
-"""Searches experiments, logged models, registered models and their versions.
+"""Searches experiments, logged models, registered models, their versions, and traces.
 
 Invariants:
     * A page continues right after the last item of the page before.
@@ -26,12 +26,14 @@ from stemma.tracking.search.record_queries import (
     find_logged_models,
     find_model_versions,
     find_registered_models,
+    find_traces,
 )
 from stemma.tracking.search.values import (
     EXPERIMENTS_PAGE_LIMIT,
     LOGGED_MODELS_PAGE_LIMIT,
     MODEL_VERSIONS_PAGE_LIMIT,
     REGISTERED_MODELS_PAGE_LIMIT,
+    TRACES_PAGE_LIMIT,
     DatasetClause,
     ModelOrder,
     Page,
@@ -120,6 +122,20 @@ def search_model_versions(connection: Connection, search: Search) -> Page[Versio
     scope = ("model-versions",)
     found = find_model_versions(connection, search, read_token(search, scope))
     return _page(found, search, scope, lambda key: VersionKey(*key))
+
+
+def search_traces(
+    connection: Connection, of_experiments: Sequence[int], search: Search
+) -> Page[str]:
+    """Return ids of traces, newest first when the search names no order.
+
+    Raises:
+        InvalidInputError: If the filter, the order, the page's size or its token cannot be.
+    """
+    check_page_size(search, TRACES_PAGE_LIMIT)
+    scope = ("traces", sorted(set(of_experiments)))
+    found = find_traces(connection, of_experiments, search, read_token(search, scope))
+    return _page(found, search, scope, lambda key: str(key[0]))
 
 
 def _page(

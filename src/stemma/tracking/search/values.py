@@ -20,6 +20,7 @@ EXPERIMENTS_PAGE_LIMIT: Final = 50_000
 LOGGED_MODELS_PAGE_LIMIT: Final = 10_000
 REGISTERED_MODELS_PAGE_LIMIT: Final = 1_000
 MODEL_VERSIONS_PAGE_LIMIT: Final = 200_000
+TRACES_PAGE_LIMIT: Final = 500
 """Most items in one page, as the clients know it."""
 
 

@@ -49,6 +49,7 @@ def upgrade() -> None:
     _move_curves()
     _make_logged_models()
     _make_logged_model_details()
+    _make_traces()
     _make_registry()
     _make_model_versions()
 
@@ -326,6 +327,46 @@ def _make_logged_model_details() -> None:
         "ix_logged_model_metrics_name_value_logged_model",
         "logged_model_metrics",
         ["name", "value", "logged_model"],
+    )
+
+
+def _make_traces() -> None:
+    op.create_table(
+        "traces",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("experiment", sa.BigInteger(), nullable=False),
+        sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("requested_at", sa.Text(), nullable=False),
+        sa.Column("duration_ms", sa.BigInteger(), nullable=True),
+        sa.Column("client_request", sa.Text(), nullable=False),
+        sa.Column("request_preview", sa.Text(), nullable=False),
+        sa.Column("response_preview", sa.Text(), nullable=False),
+        sa.Column("row_digest", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_traces"),
+    )
+    op.create_index(
+        "ix_traces_experiment_requested_at_id", "traces", ["experiment", "requested_at", "id"]
+    )
+    op.create_index("ix_traces_run", "traces", ["run"])
+    op.create_table(
+        "trace_tags",
+        sa.Column("trace", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("row_digest", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("trace", "key", name="pk_trace_tags"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "trace_metadata",
+        sa.Column("trace", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("row_digest", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("trace", "key", name="pk_trace_metadata"),
+        sqlite_with_rowid=False,
     )
 
 
