@@ -208,7 +208,7 @@ class LocalStorage(StorageVerbs):
 
 def _told(doomed: removal.Removal) -> tuple[Removal, ...]:
     """Return what goes in the words of a report."""
-    words = {"run": doomed.runs, "logged model": doomed.models}
+    words = {"run": doomed.runs, "logged model": doomed.models, "trace": doomed.traces}
     return tuple(
         Removal(
             key=f"{word} {it.id}",

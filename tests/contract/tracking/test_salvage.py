@@ -12,8 +12,9 @@ from stemma.catalog.doctor import examine
 from stemma.catalog.rebuild import rebuild
 from stemma.db.schema import TRACKING_TABLES
 from stemma.domain.run import MetricPoint, RunStart
+from stemma.domain.trace import Trace
 from stemma.domain.tracking import Point, RunData, RunInput, RunOutput
-from stemma.tracking import experiments, run_log
+from stemma.tracking import experiments, run_log, traces
 
 Project = Any
 NOW = datetime(2026, 5, 3, 12, tzinfo=UTC)
@@ -38,6 +39,9 @@ def fill(project: Project) -> str:
             run_log.log_inputs(connection, run, [RunInput(name="train", digest="d")], ["m-1"])
             run_log.log_outputs(connection, run, [RunOutput(logged_model="m-2")])
             runs.append(run)
+        labels = {"a": "b"}
+        trace = Trace(id="tr-1", experiment=number, requested_at=NOW, tags=labels, metadata=labels)
+        traces.put(connection, trace, NOW)
     own, _ = project.record(1)
     failed = project.runs.start(RunStart(model="digits"))
     point = MetricPoint(name="loss", value=0.5, step=1, logged_at=NOW)
@@ -79,6 +83,8 @@ def test_a_sound_database_keeps_all_that_clients_logged(project: Project) -> Non
     fill(project)
     before = rows(project)
     assert before["metric_points"]
+    assert before["trace_tags"]
+    assert before["trace_metadata"]
     assert problems(project) == []
     remake(project)
     assert rows(project) == before
@@ -98,6 +104,8 @@ def test_a_sound_database_keeps_all_that_clients_logged(project: Project) -> Non
         ("DELETE FROM experiments WHERE name = 'churn'", "row-missing", "experiment"),
         ("UPDATE run_params SET value = '0.2'", "row-damaged", "param"),
         ("UPDATE run_inputs SET body = '{ }'", "row-damaged", "input"),
+        ("UPDATE traces SET state = 'OK'", "row-damaged", "trace"),
+        ("DELETE FROM traces", "row-missing", "trace"),
         ("DELETE FROM runs WHERE model = ''", "row-missing", "run"),
     ],
 )
@@ -120,6 +128,7 @@ def test_what_is_damaged_is_found_and_only_that_is_lost(
         named = experiments.get(connection, after.record.start.experiment).name
     expected = {"loss 2": [1, 3, 4], "loss": []}.get(lost, [1, 2, 3, 4])
     assert [point.step for point in history] == expected
+    assert bool(rows(project)["traces"]) == bool(rows(project)["trace_tags"]) == (lost != "trace")
     assert named == ("recovered-1" if lost == "experiment" else "churn")
     assert ("a" in after.tags) == (lost != "tag")
     assert after.params == ({} if lost == "param" else before.params)

@@ -71,8 +71,13 @@ def test_what_else_clients_log_is_read_back(run_client: Callable[..., str]) -> N
     run_client("client_extras")
 
 
+def test_what_an_application_did_is_read_back(run_client: Callable[..., str]) -> None:
+    """Spans of a traced application would be lost, or not be found by what they say."""
+    run_client("client_traces")
+
+
 @pytest.mark.postgres
-@pytest.mark.parametrize("client", ["client_runs", "client_registry"])
+@pytest.mark.parametrize("client", ["client_runs", "client_registry", "client_traces"])
 def test_clients_see_no_difference_on_postgresql(
     run_client_on_postgres: Callable[..., str], client: str
 ) -> None:
