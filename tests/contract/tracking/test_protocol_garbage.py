@@ -193,6 +193,8 @@ class Generator:
         if get_origin(kind) in {list, tuple}:
             count = self.chance.choice((0, 1, 1, 1, 2, 3))
             return [self.value(get_args(kind)[0], name) for _ in range(count)]
+        if get_origin(kind) is dict:
+            return {str(self.text("key")): self.value(str, name) for _ in range(2)}
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return self.message(kind)
         return self.plain(kind, name)
@@ -300,7 +302,7 @@ async def populate(application: Application) -> Known:
             "source": [source, f"runs:/{run}/model", f"models:/{model_id}"],
             "path": ["", "model", f"{experiment}/{run}/artifacts", "model/MLmodel"],
             "artifact_path": [path, f"{experiment}/models/{model_id}/artifacts/x"],
-            "filter": ["", "", "name = 'clf'", "metrics.loss > 0", "tags.k = 'v'"],
+            "filter": ["", "", "status = 'OK'", "name = 'clf'", "metrics.loss > 0", "tags.k = 'v'"],
             "order_by": ["name", "metrics.loss DESC", "start_time"],
             "field_name": ["name", "metrics.loss", "creation_timestamp"],
             "page_token": ["", ""],
@@ -309,6 +311,13 @@ async def populate(application: Application) -> Known:
             "view_type": ["ALL", "ACTIVE_ONLY"],
             "run_view_type": ["ALL", "DELETED_ONLY"],
             "num_parts": [1, 2],
+            "trace_id": ["tr-1", "tr-2"],
+            "trace_ids": ["tr-1", "tr-2"],
+            "request_id": ["tr-1", "tr-2"],
+            "request_ids": ["tr-1", "tr-2"],
+            "request_time": ["2026-05-01T12:00:00.123Z", "1969-12-31T23:59:59Z"],
+            "execution_duration": ["1.5s", "", "9" * 12 + "s"],
+            "state": ["OK", "ERROR", 3],
         }
     )
 

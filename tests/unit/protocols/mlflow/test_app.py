@@ -77,7 +77,13 @@ def test_what_is_not_built_or_unknown_tells_strangers_nothing(ask: Any) -> None:
 
 def test_what_changes_records_needs_to_write() -> None:
     """A token for looking could change records, or could not look."""
-    reading = {"search", "get-latest-versions", "search-datasets", "presigned-download-url"}
+    reading = {
+        "search",
+        "get-latest-versions",
+        "search-datasets",
+        "presigned-download-url",
+        "batchGetInfos",
+    }
     for route in ROUTES:
         is_reading = route.method == "GET" or route.path.rsplit("/", 1)[1] in reading
         if route.needs not in {Needs.OPEN, Needs.SIGNED}:
