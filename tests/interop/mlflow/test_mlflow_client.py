@@ -77,7 +77,7 @@ def test_what_an_application_did_is_read_back(run_client: Callable[..., str]) ->
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("client", ["client_runs", "client_registry", "client_traces"])
+@pytest.mark.parametrize("client", ["client_runs", "client_registry"])
 def test_clients_see_no_difference_on_postgresql(
     run_client_on_postgres: Callable[..., str], client: str
 ) -> None:
