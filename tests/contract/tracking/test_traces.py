@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from stemma.db.engine import Database
+from stemma.db.tracking_rows import examine_tracking, tidy
 from stemma.domain.artifact import Artifact
 from stemma.domain.digest import Digest
 from stemma.domain.errors import ConflictError, InvalidInputError, NotFoundError
@@ -43,12 +45,12 @@ def fill(database: Database, *found: Trace) -> None:
             traces.put(connection, trace, NOW)
 
 
-def search(database: Database, text: str = "", *order: str) -> list[int]:
+def search(database: Database, asked: str = "", *order: str) -> list[int]:
     """Return the numbers of the traces that are found, page by page of two."""
     token, numbers = "", []
     while True:
         with database.read() as connection:
-            wanted = Search(filter=text, order=order, page_size=2, token=token)
+            wanted = Search(filter=asked, order=order, page_size=2, token=token)
             page = search_traces(connection, [0], wanted)
         numbers += [int(identity[3:], 16) for identity in page.items]
         token = page.next_token
@@ -84,13 +86,13 @@ def test_traces_are_found_by_what_they_say(database: Database) -> None:
         make(1, name="a", tags={"team": "x", "mlflow.traceName": "a"}),
         make(2, state=TraceState.ERROR, metadata={"k": "v"}),
         make(3, duration_ms=None, run="r-1"),
-        make(4, client_request="t"),
+        make(4, client_request="t", metadata={"mlflow.modelId": "m-1"}),
     )
     assert search(database) == [4, 3, 2, 1]
     assert search(database, "", "execution_time_ms DESC") == [4, 2, 1, 3]
     assert search(database, "", "name DESC", "timestamp ASC") == [1, 2, 3, 4]
     milliseconds = int(NOW.timestamp() * 1000) + 2000
-    for text, wanted in (
+    for asked, wanted in (
         ("status = 'ERROR'", [2]),
         ("trace.name LIKE 'a%'", [1]),
         ("tags.team = 'x'", [1]),
@@ -100,8 +102,9 @@ def test_traces_are_found_by_what_they_say(database: Database) -> None:
         ("execution_time_ms > 1", [4, 2]),
         ("execution_time_ms IS NULL", [3]),
         ("client_request_id = 't'", [4]),
+        ("request_metadata.`mlflow.modelId` = 'm-1'", [4]),
     ):
-        assert search(database, text) == wanted, text
+        assert search(database, asked) == wanted, asked
     with pytest.raises(InvalidInputError):
         search(database, "metrics.loss > 1")
 
@@ -167,6 +170,23 @@ def test_traces_go_with_a_deleted_experiment(database: Database) -> None:
         assert [it.id for it in traces.get_many(connection, [make(1).id, make(2).id])] == [
             make(1).id
         ]
+
+
+def test_files_of_a_lost_trace_are_found_and_dropped(database: Database) -> None:
+    """Doctor would take the spans of every trace for lost, or keep those of lost ones."""
+    fill(database, make(1), make(2))
+    with database.write() as connection:
+        for number in (1, 2):
+            spans = Artifact(owner=make(number).id, path="traces.json", file=FILE, size_bytes=7)
+            artifacts.put(connection, spans, NOW)
+    assert examine_tracking(database).orphaned == ()
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM traces WHERE duration_ms = 1"))
+    assert examine_tracking(database).orphaned == (("artifacts", 1),)
+    with database.write() as connection:
+        tidy(connection)
+        kept = [owner for owner, _, _ in artifacts.every_artifact(connection)]
+    assert kept == [make(2).id]
 
 
 @pytest.mark.parametrize(
