@@ -54,7 +54,13 @@ NORMAL = (
     (re.compile(r"[ \t]+"), " "),
 )
 USUAL_PORT = ":8700"
-STARTED = {"five-minutes", "share-through-a-remote", "recover", "read-parts-of-a-version"}
+STARTED = {
+    "five-minutes",
+    "share-through-a-remote",
+    "recover",
+    "read-parts-of-a-version",
+    "track-for-a-team",
+}
 """The pages on which nothing stands in for ``stemma``."""
 BACKGROUND_SECONDS = 60
 
