@@ -62,6 +62,7 @@ class Client:
         self.counter = 0
         self.experiment = ""
         self.run = ""
+        self.files = ""
 
     def prepare(self, experiment: str) -> None:
         """Make or find the experiment, and a run with what a training logs."""
@@ -70,6 +71,8 @@ class Client:
             found.experiment_id if found else self.mlflow.create_experiment(experiment)
         )
         self.run = self.mlflow.create_run(self.experiment).info.run_id
+        # Files of a run that a model version is made of do not change any more.
+        self.files = self.mlflow.create_run(self.experiment).info.run_id
         self.mlflow.log_batch(
             self.run,
             metrics=[
@@ -133,7 +136,7 @@ def _log_batch(client: Client) -> None:
 def _put(size: str) -> Callable[[Client], None]:
     def put(client: Client) -> None:
         client.mlflow.log_artifact(
-            client.run, str(client.scratch / f"{size}.bin"), f"{size}{client.next()}"
+            client.files, str(client.scratch / f"{size}.bin"), f"{size}{client.next()}"
         )
 
     return put
@@ -143,10 +146,10 @@ def _get(size: str) -> Callable[[Client], None]:
     def get(client: Client) -> None:
         [folder] = [
             item.path
-            for item in client.mlflow.list_artifacts(client.run)
+            for item in client.mlflow.list_artifacts(client.files)
             if item.path.startswith(size)
         ][:1]
-        client.mlflow.download_artifacts(client.run, f"{folder}/{size}.bin", str(client.scratch))
+        client.mlflow.download_artifacts(client.files, f"{folder}/{size}.bin", str(client.scratch))
 
     return get
 
