@@ -1,7 +1,7 @@
 """Tracking through the unmodified MLflow client: ``stemma serve`` beside ``mlflow server``.
 
-Both keep SQLite files on the same disk and run on the same machine at the same time; each row is
-measured on both in turn, and the median of its rounds is kept.  ``logging`` writes; ``searching``
+Both keep SQLite files on the same disk; each row is measured on both in turn, the other server
+paused meanwhile, and the median of its rounds is kept.  ``logging`` writes; ``searching``
 asks among 10,000 runs; ``growth`` asks ours again among 100,000 runs and 10 million points.
 Milliseconds are those of the client's call, with the client's own work, equal on both sides; CPU
 is that of the server's processes.
@@ -20,14 +20,23 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import write_result
 from benchmarks.tracking.population import fill
-from benchmarks.tracking.servers import Kind, Running, cpu_seconds, make_kinds, memory_mib, started
+from benchmarks.tracking.servers import (
+    Kind,
+    Running,
+    cpu_seconds,
+    make_kinds,
+    memory_mib,
+    paused,
+    started,
+)
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
@@ -186,13 +195,14 @@ def _compare_threads(clients: Sequence[Client]) -> dict[str, object]:
             runs = [
                 client.mlflow.create_run(client.experiment).info.run_id for _ in range(_THREADS)
             ]
-            began = time.perf_counter()
-            with ThreadPoolExecutor(_THREADS) as pool:
+            with _alone(client, clients), ThreadPoolExecutor(_THREADS) as pool:
+                began = time.perf_counter()
                 for latencies in pool.map(
                     lambda name, client=client: _log_many(client, name), runs
                 ):
                     found[client.name] += latencies
-            rate = _THREADS * _THREAD_CALLS / (time.perf_counter() - began)
+                seconds = time.perf_counter() - began
+            rate = _THREADS * _THREAD_CALLS / seconds
             rates[client.name] = max(rates.get(client.name, 0), rate)
     row: dict[str, object] = {
         name: {
@@ -305,7 +315,8 @@ def _compare(clients: Sequence[Client], rows: Sequence[Row]) -> dict[str, object
         for _ in range(_ROUNDS):
             for client in clients:
                 before = cpu_seconds(client.running.pid)
-                walls[client.name].append(_timed(client, calls, action))
+                with _alone(client, clients):
+                    walls[client.name].append(_timed(client, calls, action))
                 cpu[client.name] += cpu_seconds(client.running.pid) - before
         medians = {name: statistics.median(values) for name, values in walls.items()}
         table[name] = {
@@ -317,6 +328,16 @@ def _compare(clients: Sequence[Client], rows: Sequence[Row]) -> dict[str, object
         }
         print(name, table[name], flush=True)
     return table
+
+
+@contextmanager
+def _alone(client: Client, clients: Sequence[Client]) -> Iterator[None]:
+    """Pause the servers of the others: idle, they still take a share of two cores."""
+    with ExitStack() as stack:
+        for other in clients:
+            if other is not client:
+                stack.enter_context(paused(other.running.pid))
+        yield
 
 
 def _timed(client: Client, calls: int, action: Callable[[Client], object]) -> float:

@@ -130,6 +130,19 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """Keep a server's processes from running while another one is measured."""
+    members = tree(pid)
+    for member in members:
+        os.kill(member, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for member in members:
+            os.kill(member, signal.SIGCONT)
+
+
 def memory_mib(pid: int) -> float:
     """Return the proportional memory of a process tree (PSS: shared pages are counted once)."""
     total = 0
