@@ -185,14 +185,6 @@ def every_file(connection: Connection, without: Iterable[str]) -> Iterator[Row[A
             yield row
 
 
-def sizes_of(connection: Connection, owners: Sequence[str]) -> Iterator[Row[Any, Any]]:
-    """Yield owner and size of each file of some owners."""
-    for start in range(0, len(owners), _BATCH_SIZE):
-        batch = owners[start : start + _BATCH_SIZE]
-        query = select(artifacts.c.owner, artifacts.c.size_bytes)
-        yield from connection.execute(query.where(artifacts.c.owner.in_(batch)))
-
-
 def _artifact(row: Row[Any]) -> Artifact:
     return Artifact(
         owner=row.owner, path=row.path, file=Digest.parse(row.file), size_bytes=row.size_bytes

@@ -210,9 +210,3 @@ class MetricHistories(Message, frozen=True, kw_only=True):
     start_step: Integer | None = None
     end_step: Integer | None = None
     max_results: Integer = _POINTS_PER_RUN
-
-
-class SearchDatasets(Message, frozen=True, kw_only=True):
-    """Where to look for datasets."""
-
-    experiment_ids: list[ExperimentNumber] = []
